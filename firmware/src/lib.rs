@@ -1,0 +1,58 @@
+//! The Tandem router as pure logic: frames and time in, frames out.
+//!
+//! ```text
+//! frame in → router → conntrack → classify → split → fetch (per link) → stitch → router → frame out
+//! ```
+//!
+//! Nothing here knows a clock, a register or a random source: time is an argument
+//! ([`smoltcp::time::Instant`], µs), random bytes come from a seed the board hands over.
+#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(test), forbid(unsafe_code))]
+#![cfg_attr(test, deny(unsafe_code))]
+
+pub mod port;
+pub mod router;
+
+pub mod wire;
+
+pub mod neighbor;
+
+pub mod conntrack;
+
+pub mod classify;
+
+pub mod exchange;
+
+pub mod split;
+
+pub mod fetch;
+
+pub mod links;
+
+pub mod stitch;
+
+pub mod stack;
+
+pub mod console;
+pub mod settings;
+
+pub mod budget;
+pub mod counters;
+
+#[cfg(test)]
+#[allow(unsafe_code)] // the attribute writes an `unsafe impl`; the rest of the library forbids it
+mod host_log {
+    //! Host tests have no second UART: log frames are encoded and thrown away.
+    #[defmt::global_logger]
+    struct Discard;
+
+    // SAFETY: nothing is written anywhere, so there is no state that could be shared wrongly.
+    unsafe impl defmt::Logger for Discard {
+        fn acquire() {}
+        unsafe fn flush() {}
+        unsafe fn release() {}
+        unsafe fn write(_bytes: &[u8]) {}
+    }
+
+    defmt::timestamp!("{=u8}", 0);
+}

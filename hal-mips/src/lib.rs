@@ -1,0 +1,2 @@
+//! All that touches the machine.
+#![cfg_attr(target_arch = "mips", no_std)]
