@@ -36,8 +36,14 @@ pub struct Counts<S: Stage, const N: usize = 48> {
 impl<S: Stage, const N: usize> Counts<S, N> {
     /// All zero.
     pub const fn new() -> Self {
-        assert!(S::NAMES.len() <= N, "a stage has more counters than its table");
-        Self { values: [0; N], stage: core::marker::PhantomData }
+        assert!(
+            S::NAMES.len() <= N,
+            "a stage has more counters than its table"
+        );
+        Self {
+            values: [0; N],
+            stage: core::marker::PhantomData,
+        }
     }
 
     /// Counts one event.

@@ -55,7 +55,12 @@ pub trait Egress {
     ///
     /// # Errors
     /// [`Full`] when the port has no free slot; `fill` was not called.
-    fn transmit<R>(&mut self, port: Port, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> Result<R, Full>;
+    fn transmit<R>(
+        &mut self,
+        port: Port,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> R,
+    ) -> Result<R, Full>;
 
     /// Free transmit slots of `port`.
     fn room(&self, port: Port) -> usize;

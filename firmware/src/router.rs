@@ -41,7 +41,13 @@ impl<'m> Router<'m> {
     }
 
     /// Takes one received frame.
-    pub fn on_frame<E: Egress>(&mut self, now: Instant, port: Port, frame: &mut [u8], out: &mut E) -> Verdict {
+    pub fn on_frame<E: Egress>(
+        &mut self,
+        now: Instant,
+        port: Port,
+        frame: &mut [u8],
+        out: &mut E,
+    ) -> Verdict {
         let _ = (now, port, frame, out);
         Verdict::Drop
     }
@@ -58,7 +64,12 @@ impl<'m> Router<'m> {
     }
 
     /// Takes one byte of the serial console; echo and answers go to `out`.
-    pub fn on_console_byte(&mut self, now: Instant, byte: u8, out: &mut dyn core::fmt::Write) -> Action {
+    pub fn on_console_byte(
+        &mut self,
+        now: Instant,
+        byte: u8,
+        out: &mut dyn core::fmt::Write,
+    ) -> Action {
         let _ = (now, byte, out);
         Action::None
     }

@@ -1,0 +1,1 @@
+//! Starts QEMU and joins its NICs and serial lines to the lab.

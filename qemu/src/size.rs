@@ -1,0 +1,1 @@
+//! Sections, largest symbols, RAM against the budget.
