@@ -12,6 +12,9 @@ pub mod image;
 /// Sections, largest symbols, RAM against the budget.
 pub mod size;
 
+/// Which instructions the image has, and whether the CPU has them.
+pub mod isa;
+
 /// All checks that CI runs.
 pub mod check;
 
