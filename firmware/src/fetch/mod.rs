@@ -1,1 +1,3 @@
 //! (see DESIGN)
+
+pub mod response;

@@ -1,1 +1,1 @@
-//! (see DESIGN)
+//! (soon)
