@@ -1,0 +1,5 @@
+//! What stands around the processor.
+
+pub mod i8254;
+pub mod i8259;
+pub mod uart;
