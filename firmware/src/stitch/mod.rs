@@ -15,9 +15,17 @@
 //! Units: positions are `u64` bytes from the start of a stream; sequence numbers are `u32` and are
 //! never mixed with them.
 
+mod control;
 pub mod extents;
+mod rtt;
+mod scoreboard;
+pub mod sender;
+
+#[cfg(test)]
+mod testnet;
 
 pub use extents::{Block, Extents, Pool, Refused, Written};
+pub use sender::{AckInfo, AckOutcome, Kind, Sender, SenderConfig, Transmit};
 
 /// Whether `a` comes before `b` in sequence space (RFC 9293, 3.4).
 #[inline]
