@@ -19,4 +19,10 @@ pub mod mmio;
 
 pub mod arch;
 
+pub mod dma;
+pub mod frame_io;
+
 pub mod soc;
+
+pub mod pci;
+pub mod virtio;

@@ -136,7 +136,11 @@ mod tests {
         let stall = move || {
             calls += 1;
             // a stall of 3 ms now and then, at all phases
-            if calls.is_multiple_of(997) { 3_000_000 } else { 0 }
+            if calls.is_multiple_of(997) {
+                3_000_000
+            } else {
+                0
+            }
         };
         let found = u64::from(run(166_666_667, true, stall).unwrap());
         assert!(found.abs_diff(166_666_667) < 200_000, "{found}");

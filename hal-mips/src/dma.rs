@@ -1,0 +1,305 @@
+//! Memory that devices read and write: frame buffers that are owned and move, and whole pages for rings.
+//!
+//! A [`Frame`] is the only handle of its buffer, as a `Box` is of its content. While a device holds the buffer the
+//! driver keeps the `Frame` and nobody can reach the bytes.
+//!
+//! Layout of a buffer: 2 bytes of nothing, 12 for the device's own header, then the Ethernet frame at offset 14, so
+//! that the IP header behind the 14 bytes of Ethernet lies at a multiple of 4 ([`FRAME_OFFSET`]).
+//!
+//! Units: bytes. Invariants: I1 the number of frames in a pool and out of it is constant.
+//! Budget: [`BUFFER_BYTES`] × [`FRAMES`] + [`PAGE_BYTES`] × [`PAGES`].
+//! Not done: cache maintenance. Only QEMU's virtio uses these buffers, and QEMU has no caches; the first real
+//! DMA engine adds it at the two places where a buffer changes hands.
+
+use core::ptr::NonNull;
+
+use crate::arch::cell::{MainCell, TakeCell};
+
+/// Bytes of one buffer, a multiple of every cache line.
+pub const BUFFER_BYTES: usize = 1536;
+/// Offset of the Ethernet frame in its buffer: 2 modulo 4, so that the IP header is aligned.
+pub const FRAME_OFFSET: usize = 14;
+/// Offset of the device's header.
+const HEADER_OFFSET: usize = 2;
+/// Bytes of the device's header.
+pub const HEADER_BYTES: usize = FRAME_OFFSET - HEADER_OFFSET;
+/// Longest frame a buffer takes.
+pub const FRAME_BYTES_MAX: usize = BUFFER_BYTES - FRAME_OFFSET;
+/// Slots of a ring in one direction.
+pub const RING_SLOTS: usize = 64;
+/// Interfaces that the buffers are counted for.
+pub const INTERFACES_MAX: usize = 3;
+/// Buffers of the board: every slot of every ring filled, and a few in the main loop's hands.
+pub const FRAMES: usize = INTERFACES_MAX * 2 * RING_SLOTS + 16;
+/// Bytes of a page.
+pub const PAGE_BYTES: usize = 4096;
+/// Pages for rings: two areas in each direction of each interface.
+#[cfg(not(test))]
+pub const PAGES: usize = INTERFACES_MAX * 4;
+/// Pages for rings; host tests bring up many interfaces in one process.
+#[cfg(test)]
+pub const PAGES: usize = 256;
+
+/// One buffer.
+#[repr(C, align(32))]
+pub struct Buffer([u8; BUFFER_BYTES]);
+
+impl Buffer {
+    /// All zero.
+    pub const fn new() -> Self {
+        Self([0; BUFFER_BYTES])
+    }
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The owner of one buffer and of the frame in it.
+#[derive(Debug)]
+pub struct Frame {
+    buffer: NonNull<Buffer>,
+    length: u16,
+}
+
+// SAFETY: a `Frame` is the only handle of its buffer, so it may go where it likes.
+unsafe impl Send for Frame {}
+
+impl Frame {
+    /// Takes a buffer into ownership, for ever.
+    pub fn new(buffer: &'static mut Buffer) -> Self {
+        Self {
+            buffer: NonNull::from(buffer),
+            length: 0,
+        }
+    }
+
+    /// Bytes of the frame.
+    pub fn length(&self) -> usize {
+        usize::from(self.length)
+    }
+
+    /// Sets the frame's length, cut to [`FRAME_BYTES_MAX`]; the content stays as it is.
+    pub fn set_length(&mut self, length: usize) {
+        self.length = length.min(FRAME_BYTES_MAX) as u16;
+    }
+
+    /// The Ethernet frame.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: `self` owns the buffer, no device has it (drivers hold on to the `Frame` meanwhile), and
+        // FRAME_OFFSET + length is within it (`set_length`).
+        unsafe { core::slice::from_raw_parts(self.start().add(FRAME_OFFSET), self.length()) }
+    }
+
+    /// The Ethernet frame, to be changed.
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and `self` is borrowed exclusively.
+        unsafe { core::slice::from_raw_parts_mut(self.start().add(FRAME_OFFSET), self.length()) }
+    }
+
+    /// Clears the device's header.
+    #[inline]
+    pub(crate) fn clear_header(&mut self) {
+        // SAFETY: both words and both halves lie in the buffer, which `self` owns; alignment is that of `Buffer`.
+        unsafe {
+            self.start().add(2).cast::<u16>().write(0);
+            self.start().add(4).cast::<u32>().write(0);
+            self.start().add(8).cast::<u32>().write(0);
+            self.start().add(12).cast::<u16>().write(0);
+        }
+    }
+
+    /// Header and frame, as a device sends them.
+    ///
+    /// # Safety
+    /// The slice is used only while `self` exists and is neither read nor written otherwise.
+    #[inline]
+    pub(crate) unsafe fn sent<'a>(&self) -> &'a [u8] {
+        // SAFETY: the range is within the buffer; the caller keeps to its lifetime.
+        unsafe {
+            core::slice::from_raw_parts(
+                self.start().add(HEADER_OFFSET),
+                HEADER_BYTES + self.length(),
+            )
+        }
+    }
+
+    /// Header and all the room for a frame, as a device fills them.
+    ///
+    /// # Safety
+    /// As [`sent`](Self::sent).
+    #[inline]
+    pub(crate) unsafe fn room<'a>(&self) -> &'a mut [u8] {
+        // SAFETY: the range is within the buffer; the caller keeps to its lifetime.
+        unsafe {
+            core::slice::from_raw_parts_mut(
+                self.start().add(HEADER_OFFSET),
+                HEADER_BYTES + FRAME_BYTES_MAX,
+            )
+        }
+    }
+
+    fn start(&self) -> *mut u8 {
+        self.buffer.as_ptr().cast()
+    }
+}
+
+/// Frames in nobody's hands.
+#[derive(Debug, Default)]
+pub struct FramePool {
+    free: heapless::Vec<Frame, FRAMES>,
+}
+
+impl FramePool {
+    /// Empty.
+    pub const fn new() -> Self {
+        Self {
+            free: heapless::Vec::new(),
+        }
+    }
+
+    /// The board's buffers; empty after the first call.
+    pub fn take_all() -> Self {
+        static BUFFERS: TakeCell<[Buffer; FRAMES]> =
+            TakeCell::new([const { Buffer::new() }; FRAMES]);
+        let mut pool = Self::new();
+        if let Some(buffers) = BUFFERS.take() {
+            buffers
+                .iter_mut()
+                .for_each(|buffer| pool.put(Frame::new(buffer)));
+        }
+        pool
+    }
+
+    /// A frame of unspecified content and length.
+    #[inline]
+    pub fn get(&mut self) -> Option<Frame> {
+        self.free.pop()
+    }
+
+    /// Takes a frame back.
+    #[inline]
+    pub fn put(&mut self, frame: Frame) {
+        // There is room for all frames of the board (I1); a frame more than that would be forgotten, not freed.
+        if let Err(extra) = self.free.push(frame) {
+            debug_assert!(false, "more frames than buffers");
+            core::mem::forget(extra);
+        }
+    }
+
+    /// Frames available.
+    pub fn len(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Whether no frame is available.
+    pub fn is_empty(&self) -> bool {
+        self.free.is_empty()
+    }
+}
+
+/// One page.
+#[repr(C, align(4096))]
+struct Page([u8; PAGE_BYTES]);
+
+struct Arena {
+    pages: [Page; PAGES],
+    used: usize,
+}
+
+static ARENA: MainCell<Arena> = MainCell::new(Arena {
+    pages: [const { Page([0; PAGE_BYTES]) }; PAGES],
+    used: 0,
+});
+
+/// Contiguous zeroed pages, never given back; `None` when none are left.
+pub(crate) fn pages(count: usize) -> Option<NonNull<u8>> {
+    #[cfg(test)]
+    let _guard = tests::serial();
+    ARENA
+        .with(|arena| {
+            let pages = arena
+                .pages
+                .get_mut(arena.used..arena.used.checked_add(count)?)?;
+            arena.used += count;
+            NonNull::new(pages.as_mut_ptr().cast())
+        })
+        .flatten()
+}
+
+/// Address at which a device sees ordinary memory.
+pub(crate) fn bus_address(memory: NonNull<u8>) -> u64 {
+    let address = memory.as_ptr() as usize;
+    // kseg0 is physical memory plus a constant, and the bus sees physical addresses. On the host both are alike.
+    if cfg!(target_arch = "mips") {
+        (address & 0x1fff_ffff) as u64
+    } else {
+        address as u64
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    /// Host tests run in threads, which the statics of a one-core machine know nothing of.
+    pub(crate) fn serial() -> MutexGuard<'static, ()> {
+        static LOCK: Mutex<()> = Mutex::new(());
+        LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A pool of its own for a test.
+    pub(crate) fn pool(frames: usize) -> FramePool {
+        let mut pool = FramePool::new();
+        for _ in 0..frames {
+            pool.put(Frame::new(Box::leak(Box::new(Buffer::new()))));
+        }
+        pool
+    }
+
+    #[test]
+    fn the_ip_header_of_a_frame_is_aligned() {
+        let mut frame = pool(1).get().unwrap();
+        frame.set_length(1514);
+        assert_eq!((frame.bytes().as_ptr() as usize + 14) % 4, 0);
+        assert_eq!(frame.bytes().len(), 1514);
+    }
+
+    #[test]
+    fn a_length_beyond_the_buffer_is_cut() {
+        let mut frame = pool(1).get().unwrap();
+        frame.set_length(usize::MAX);
+        assert_eq!(frame.length(), FRAME_BYTES_MAX);
+        // SAFETY: the only use of the buffer.
+        assert_eq!(
+            unsafe { frame.room() }.len(),
+            HEADER_BYTES + FRAME_BYTES_MAX
+        );
+    }
+
+    #[test]
+    fn clearing_the_header_touches_nothing_else() {
+        let mut frame = pool(1).get().unwrap();
+        frame.set_length(4);
+        frame.bytes_mut().fill(0xff);
+        // SAFETY: the only use of the buffer.
+        unsafe { frame.room() }.fill(0xff);
+        frame.clear_header();
+        // SAFETY: as above.
+        let sent = unsafe { frame.sent() };
+        assert_eq!(sent, [[0; HEADER_BYTES].as_slice(), &[0xff; 4]].concat());
+    }
+
+    #[test]
+    fn pages_are_aligned_and_distinct() {
+        let (one, two) = (pages(1).unwrap(), pages(2).unwrap());
+        assert_eq!(one.as_ptr() as usize % PAGE_BYTES, 0);
+        assert!((two.as_ptr() as usize).abs_diff(one.as_ptr() as usize) >= PAGE_BYTES);
+        assert_eq!(pages(PAGES + 1), None);
+    }
+}
