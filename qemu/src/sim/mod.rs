@@ -1,13 +1,253 @@
-//! The neighbourhood in virtual time.
+//! The neighbourhood in virtual time: the firmware as it is, on simulated lines, between simulated hosts.
+//!
+//! `lab sim` draws thousands of short downloads from seeds, puts one fault on each, and checks what must hold in
+//! all: the client's bytes, what a strict TCP peer would object to, what the origin saw, and that the
+//! same seed gives the same run.
+//!
+//! Units: µs of virtual time, bytes.
+
+pub mod behaviour;
+pub mod client;
+pub mod content;
+pub mod ether;
+mod log;
+pub mod node;
+pub mod origin;
+pub mod scenario;
+pub mod tap;
+pub mod trace;
+pub mod world;
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use firmware::budget::Memory;
+
+use scenario::{FAULTS, Fault};
+use world::{Report, Setup, TraceTo};
 
 /// Arguments of `lab sim`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Number of runs, dealt over the faults in turn.
+    #[arg(long, default_value_t = 500)]
+    seeds: u64,
+    /// The first seed; alone (without --seeds) only this one runs.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only this fault.
+    #[arg(long)]
+    fault: Option<String>,
+    /// Splitting off: plain forwarding must stand the same faults.
+    #[arg(long)]
+    plain: bool,
+    /// Lists the faults.
+    #[arg(long)]
+    list: bool,
+    /// Prints every frame's arrival; for one seed.
+    #[arg(long)]
+    trace: bool,
+    /// Writes a capture of each line into this folder; for one seed.
+    #[arg(long)]
+    pcap: Option<PathBuf>,
+    /// Threads; default: one a core.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Stops after so many failing seeds.
+    #[arg(long, default_value_t = 10)]
+    failures: usize,
+}
+
+/// Stack of a thread that builds routers: their memory may pass over it.
+const STACK_BYTES: usize = 96 * 1024 * 1024;
+
+/// Runs a set-up in fresh memory.
+pub fn simulate(setup: &Setup, trace: &TraceTo) -> Report {
+    let mut memories = Vec::new();
+    memories.resize_with(setup.memories(), Memory::new);
+    world::run(setup, &mut memories, trace)
+}
+
+/// One fault and seed: its report and what it shows that must not be.
+pub fn run_seed(fault: &Fault, seed: u64, plain: bool, trace: &TraceTo) -> (Report, Vec<String>) {
+    let mut setup = scenario::setup(fault, seed);
+    setup.accel = !plain;
+    let report = simulate(&setup, trace);
+    let wrong = scenario::judge(fault, &setup, &report);
+    (report, wrong)
+}
 
 /// Runs `lab sim`.
 ///
 /// # Errors
-/// Always, until it is written.
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("`lab sim` is not written yet")
+/// An unknown fault; a run that shows what must not be.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    if args.list {
+        for fault in FAULTS {
+            println!("{:18} {}", fault.name, fault.note);
+        }
+        return Ok(());
+    }
+    let faults: Vec<&'static Fault> = match &args.fault {
+        Some(name) => {
+            vec![scenario::fault(name).with_context(|| format!("no fault {name}; see --list"))?]
+        }
+        None => FAULTS.iter().collect(),
+    };
+    let first = args.seed.unwrap_or(1);
+    let single = args.trace || args.pcap.is_some();
+    let count = match args.seed {
+        Some(_) if single || args.seeds == 500 => 1,
+        Some(_) | None => args.seeds,
+    };
+    let trace = TraceTo {
+        print: args.trace,
+        captures: args.pcap.clone(),
+    };
+    if let Some(folder) = &args.pcap {
+        std::fs::create_dir_all(folder).context("cannot make the folder for captures")?;
+    }
+    let jobs = match args.jobs {
+        _ if single => 1,
+        Some(jobs) => jobs.max(1),
+        None => std::thread::available_parallelism().map_or(1, |cores| cores.get()),
+    };
+    let begun = Instant::now();
+    let next = AtomicU64::new(0);
+    let tally = Mutex::new(Tally::default());
+    std::thread::scope(|scope| -> anyhow::Result<()> {
+        for _ in 0..jobs {
+            std::thread::Builder::new()
+                .stack_size(STACK_BYTES)
+                .spawn_scoped(scope, || {
+                    work(&args, &faults, first, count, &next, &tally, &trace);
+                })
+                .context("cannot start a thread")?;
+        }
+        Ok(())
+    })?;
+    let tally = tally
+        .into_inner()
+        .unwrap_or_else(|broken| broken.into_inner());
+    let seconds = begun.elapsed().as_secs_f64().max(0.001);
+    println!(
+        "{} runs, {} failed; {:.0} runs/s, {:.1} M frames, {:.0} s of virtual time",
+        tally.runs,
+        tally.failed,
+        tally.runs as f64 / seconds,
+        tally.events as f64 / 1e6,
+        tally.virtual_us as f64 / 1e6,
+    );
+    if tally.failed > 0 {
+        bail!("{} of {} runs failed", tally.failed, tally.runs);
+    }
+    Ok(())
 }
+
+#[derive(Default)]
+struct Tally {
+    runs: u64,
+    failed: usize,
+    events: u64,
+    virtual_us: u64,
+}
+
+fn work(
+    args: &Args,
+    faults: &[&'static Fault],
+    first: u64,
+    count: u64,
+    next: &AtomicU64,
+    tally: &Mutex<Tally>,
+    trace: &TraceTo,
+) {
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= count {
+            return;
+        }
+        let seed = first + number;
+        let fault = faults[(seed % faults.len() as u64) as usize];
+        let caught = std::panic::catch_unwind(|| {
+            let (report, mut wrong) = run_seed(fault, seed, args.plain, trace);
+            // One run in sixteen is done twice: the same seed must give the same run.
+            if seed.is_multiple_of(16) && !trace.print {
+                let (again, _) = run_seed(fault, seed, args.plain, &TraceTo::default());
+                if again.hash != report.hash {
+                    wrong.push("the same seed gave another run".to_string());
+                }
+            }
+            (report, wrong)
+        });
+        let (events, virtual_us, wrong) = match caught {
+            Ok((report, wrong)) => {
+                if trace.print {
+                    print_report(&report);
+                }
+                (report.events, report.end_us, wrong)
+            }
+            Err(panic) => (0, 0, vec![format!("panic: {}", panic_text(&*panic))]),
+        };
+        let mut tally = tally.lock().unwrap_or_else(|broken| broken.into_inner());
+        tally.runs += 1;
+        tally.events += events;
+        tally.virtual_us += virtual_us;
+        if !wrong.is_empty() {
+            tally.failed += 1;
+            println!("FAIL fault {} seed {seed}", fault.name);
+            for text in wrong.iter().take(6) {
+                println!("    {text}");
+            }
+            let plain = if args.plain { " --plain" } else { "" };
+            println!(
+                "    again: cargo lab sim --fault {} --seed {seed}{plain} --trace",
+                fault.name
+            );
+            if tally.failed >= args.failures {
+                next.store(count, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<String>() {
+        return text.clone();
+    }
+    panic
+        .downcast_ref::<&str>()
+        .map_or("without text".to_string(), |text| (*text).to_string())
+}
+
+fn print_report(report: &Report) {
+    for (index, console) in report.consoles.iter().enumerate() {
+        println!("--- console {index}\n{console}");
+    }
+    println!("--- outcomes");
+    for outcome in report.outcomes.iter().flatten().flatten() {
+        println!("{outcome:?}");
+    }
+    println!("--- origin");
+    for log in &report.origin.requests {
+        println!(
+            "{:>12} {} conn {} {} {} {:?} {:?} -> {} {} bytes",
+            log.at_us,
+            log.source,
+            log.connection,
+            log.request.method,
+            log.request.target,
+            log.request.range,
+            log.request.if_range,
+            log.status,
+            log.body_sent
+        );
+    }
+    println!("--- taps\n{:?}", report.taps);
+    println!("--- lines\n{:?}", report.lines);
+}
+
+#[cfg(test)]
+mod tests;

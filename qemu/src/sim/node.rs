@@ -1,0 +1,155 @@
+//! A router in the simulation: the firmware as it is, with the board's part played here.
+//!
+//! Invariant: an egress slot is not empty before it is filled (`0xA5`), as on a board.
+
+use std::collections::VecDeque;
+
+use firmware::budget::Memory;
+use firmware::port::{Egress, Full, Port};
+use firmware::router::{Action, Router, Verdict};
+use smoltcp::time::Instant;
+use smoltcp::wire::EthernetAddress;
+
+/// Transmit slots of a port; they drain into the line after each call.
+const SLOTS: usize = 64;
+/// Polls in a row without time passing; a board's loop would go on, but it would also take time.
+const POLLS_MAX: usize = 64;
+
+/// The transmit slots of all ports.
+#[derive(Debug, Default)]
+pub struct Slots {
+    frames: VecDeque<(Port, Vec<u8>)>,
+    used: [usize; 3],
+    /// Frames that found no slot.
+    pub refused: u64,
+}
+
+impl Slots {
+    /// Takes all frames out, in order.
+    fn drain(&mut self, out: &mut Vec<(Port, Vec<u8>)>) {
+        self.used = [0; 3];
+        out.extend(self.frames.drain(..));
+    }
+}
+
+impl Egress for Slots {
+    fn transmit<R>(
+        &mut self,
+        port: Port,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> R,
+    ) -> Result<R, Full> {
+        if self.room(port) == 0 {
+            self.refused += 1;
+            return Err(Full);
+        }
+        let mut frame = vec![0xA5; len];
+        let result = fill(&mut frame);
+        self.used[port.index()] += 1;
+        self.frames.push_back((port, frame));
+        Ok(result)
+    }
+
+    fn room(&self, port: Port) -> usize {
+        SLOTS - self.used[port.index()]
+    }
+}
+
+/// A router and its slots.
+pub struct Node<'m> {
+    router: Router<'m>,
+    slots: Slots,
+    at: Option<u64>,
+    polls: u64,
+    idle_spins: u64,
+}
+
+fn instant(us: u64) -> Instant {
+    Instant::from_micros(i64::try_from(us).unwrap_or(i64::MAX))
+}
+
+impl<'m> Node<'m> {
+    /// Boots a router.
+    pub fn new(memory: &'m mut Memory, macs: [EthernetAddress; 3], seed: u64) -> Self {
+        Self {
+            router: Router::new(memory, macs, seed),
+            slots: Slots::default(),
+            at: Some(0),
+            polls: 0,
+            idle_spins: 0,
+        }
+    }
+
+    /// When `poll` is due.
+    pub fn poll_at(&self) -> Option<u64> {
+        self.at
+    }
+
+    /// Times that the router asked to be polled at once, many times in a row, and sent nothing.
+    pub fn idle_spins(&self) -> u64 {
+        self.idle_spins
+    }
+
+    /// Polls so far.
+    pub fn polls(&self) -> u64 {
+        self.polls
+    }
+
+    /// Takes a frame from a line; what leaves appears in `out`.
+    pub fn on_frame(
+        &mut self,
+        now_us: u64,
+        port: Port,
+        mut frame: Vec<u8>,
+        out: &mut Vec<(Port, Vec<u8>)>,
+    ) -> Verdict {
+        let verdict = self
+            .router
+            .on_frame(instant(now_us), port, &mut frame, &mut self.slots);
+        self.slots.drain(out);
+        match verdict {
+            Verdict::Forward(to) => out.push((to, frame)),
+            Verdict::Intercept | Verdict::Answer | Verdict::Drop => {}
+        }
+        verdict
+    }
+
+    /// Runs what is due.
+    pub fn poll(&mut self, now_us: u64, out: &mut Vec<(Port, Vec<u8>)>) {
+        let now = instant(now_us);
+        let before = out.len();
+        for _ in 0..POLLS_MAX {
+            self.polls += 1;
+            self.router.poll(now, &mut self.slots);
+            self.slots.drain(out);
+            self.at = self
+                .router
+                .poll_at(now)
+                .map(|at| u64::try_from(at.total_micros()).unwrap_or(0));
+            if self.at.is_none_or(|at| at > now_us) {
+                return;
+            }
+        }
+        if out.len() == before {
+            self.idle_spins += 1;
+        }
+        self.at = Some(now_us + 1);
+    }
+
+    /// Types a line on the console; its echo and answer.
+    pub fn console(&mut self, now_us: u64, line: &str) -> (String, bool) {
+        let mut answer = String::new();
+        let mut reboot = false;
+        for byte in line.bytes().chain([b'\r']) {
+            match self
+                .router
+                .on_console_byte(instant(now_us), byte, &mut answer)
+            {
+                Action::None => {}
+                Action::Reboot => reboot = true,
+            }
+        }
+        self.at = Some(now_us);
+        (answer, reboot)
+    }
+}

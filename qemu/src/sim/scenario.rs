@@ -1,0 +1,803 @@
+//! The faults of the simulation: what each does to a random neighbourhood, and which outcomes it allows.
+//!
+//! Each run draws lines, sizes, buffers and the client's ways from its seed, then one fault is put on top. Beside
+//! it, in every second run, all lines lose, reorder and double frames at random.
+
+use smoltcp::wire::Ipv4Address;
+
+use super::behaviour::{Behaviour, Rule};
+use super::client::{Ask, End, Ending, FetchPlan, Outcome};
+use super::world::{Act, Report, Setup, Wire, wan_address};
+use crate::line::{Rng, Shape};
+
+/// Seconds in µs.
+const SECOND: u64 = 1_000_000;
+/// The first origin.
+const ORIGIN: Ipv4Address = Ipv4Address::new(198, 51, 100, 10);
+
+/// Ways in which an exchange may end; see FAULT outcomes in [`allowed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allow {
+    /// Complete, status 200 or 206.
+    Whole,
+    /// Complete with this status, as the origin gave it.
+    Status(u16),
+    /// Complete, or an exact prefix and then RST or FIN.
+    WholeOrCut,
+    /// Complete, an exact prefix and then RST or FIN, or no end at all.
+    WholeCutOrStall,
+    /// An exact prefix, however it ends.
+    Prefix,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy)]
+pub struct Fault {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it does.
+    pub note: &'static str,
+    /// Puts it into a drawn set-up.
+    pub apply: fn(&mut Setup, &mut Rng),
+    /// What may come of it.
+    pub allow: Allow,
+}
+
+/// Applies a behaviour of the origin always.
+fn origin_does(setup: &mut Setup, behaviour: Behaviour) {
+    setup.origin.rules.push(Rule::always(behaviour));
+}
+
+/// Applies a behaviour of the origin towards router B only.
+fn origin_does_to_b(setup: &mut Setup, behaviour: Behaviour) {
+    setup
+        .origin
+        .rules
+        .push(Rule::towards(wan_address(1), behaviour));
+}
+
+/// Applies a behaviour of the origin to ranges only.
+fn on_ranges(setup: &mut Setup, behaviour: Behaviour) {
+    setup.origin.rules.push(Rule::always(behaviour).on_ranges());
+}
+
+/// A time in the middle of a download.
+fn midway(rng: &mut Rng) -> u64 {
+    100_000 + rng.below(2 * SECOND)
+}
+
+fn lossy(shape: &mut Shape, rng: &mut Rng) {
+    shape.loss_ppm = 1_000 + rng.below(30_000) as u32;
+}
+
+/// The size of the main object.
+fn resize(setup: &mut Setup, size: u64) {
+    if let Some(plan) = setup.clients[0].first_mut() {
+        plan.asks[0] = Ask::get(setup.seed % 1_000, size, "film.mp4", "");
+    }
+}
+
+fn first_plan(setup: &mut Setup) -> &mut FetchPlan {
+    &mut setup.clients[0][0]
+}
+
+/// Every fault; `none` first.
+pub const FAULTS: &[Fault] = &[
+    Fault {
+        name: "none",
+        note: "nothing but the drawn lines",
+        apply: |_, _| {},
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "clean",
+        note: "no line loses, reorders or doubles anything",
+        apply: |setup, _| {
+            for lines in &mut setup.lines {
+                for shape in [
+                    &mut lines.lan,
+                    &mut lines.wan_up,
+                    &mut lines.wan_down,
+                    &mut lines.air,
+                ] {
+                    *shape = Shape::new(shape.rate_bit_s, shape.delay_us);
+                    shape.queue_bytes = 1 << 20;
+                }
+            }
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "loss-wan-a",
+        note: "the own line loses up to 3 %",
+        apply: |setup, rng| {
+            lossy(&mut setup.lines[0].wan_down, rng);
+            lossy(&mut setup.lines[0].wan_up, rng);
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "loss-wan-b",
+        note: "the neighbour's line loses up to 3 %",
+        apply: |setup, rng| {
+            lossy(&mut setup.lines[1].wan_down, rng);
+            lossy(&mut setup.lines[1].wan_up, rng);
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "loss-air",
+        note: "the air loses up to 3 % either way",
+        apply: |setup, rng| {
+            lossy(&mut setup.lines[0].air, rng);
+            lossy(&mut setup.lines[1].air, rng);
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "loss-lan",
+        note: "the LAN loses up to 3 % either way",
+        apply: |setup, rng| lossy(&mut setup.lines[0].lan, rng),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "corrupt",
+        note: "every line flips bits",
+        apply: |setup, rng| {
+            for lines in &mut setup.lines {
+                let ppm = rng.below(5_000) as u32;
+                lines.wan_down.corrupt_ppm = ppm;
+                lines.wan_up.corrupt_ppm = ppm;
+                lines.air.corrupt_ppm = ppm;
+                lines.lan.corrupt_ppm = ppm;
+            }
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "cut-air",
+        note: "the air is cut midway for good",
+        apply: |setup, rng| {
+            let at = midway(rng);
+            for index in 0..2 {
+                let shape = Shape {
+                    up: false,
+                    ..setup.lines[index].air
+                };
+                setup.acts.push((at, Act::Line(index, Wire::Air, shape)));
+            }
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "flap-air",
+        note: "the air goes away and comes back, ten times",
+        apply: |setup, rng| {
+            let mut at = midway(rng) / 4;
+            for turn in 0..20 {
+                for index in 0..2 {
+                    let shape = Shape {
+                        up: turn % 2 == 1,
+                        ..setup.lines[index].air
+                    };
+                    setup.acts.push((at, Act::Line(index, Wire::Air, shape)));
+                }
+                at += 20_000 + rng.below(SECOND);
+            }
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "cut-wan-b",
+        note: "the neighbour's line is cut midway",
+        apply: |setup, rng| {
+            let at = midway(rng);
+            for wire in [Wire::WanUp, Wire::WanDown] {
+                let shape = Shape {
+                    up: false,
+                    ..setup.lines[1].wan_up
+                };
+                setup.acts.push((at, Act::Line(1, wire, shape)));
+            }
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "cut-wan-a",
+        note: "the own line is cut for 5 s midway",
+        apply: |setup, rng| {
+            let at = midway(rng);
+            let (up, down) = (setup.lines[0].wan_up, setup.lines[0].wan_down);
+            for (wire, shape) in [(Wire::WanUp, up), (Wire::WanDown, down)] {
+                let cut = Shape { up: false, ..shape };
+                setup.acts.push((at, Act::Line(0, wire, cut)));
+                setup
+                    .acts
+                    .push((at + 5 * SECOND, Act::Line(0, wire, shape)));
+            }
+        },
+        allow: Allow::WholeOrCut,
+    },
+    Fault {
+        name: "slow-air",
+        note: "the air has a tenth of the lines' rate",
+        apply: |setup, _| {
+            for lines in &mut setup.lines {
+                lines.air.rate_bit_s = lines.wan_down.rate_bit_s / 10;
+            }
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "reset-b",
+        note: "the neighbour is reset midway",
+        apply: |setup, rng| setup.acts.push((midway(rng), Act::Reset(1))),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "reset-a",
+        note: "the own router is reset midway: its flows end",
+        apply: |setup, rng| setup.acts.push((midway(rng), Act::Reset(0))),
+        allow: Allow::WholeCutOrStall,
+    },
+    Fault {
+        name: "accel-off",
+        note: "splitting is switched off midway",
+        apply: |setup, rng| {
+            let line = "set accel.enabled off".to_string();
+            setup.acts.push((midway(rng), Act::Console(0, line)));
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "no-ranges",
+        note: "O1: the origin ignores Range and does not announce it",
+        apply: |setup, _| origin_does(setup, Behaviour::IgnoreRange { announce: false }),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "ranges-lie",
+        note: "O2: the origin announces ranges and ignores them",
+        apply: |setup, _| origin_does(setup, Behaviour::IgnoreRange { announce: true }),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "ranges-none",
+        note: "O3: Accept-Ranges: none",
+        apply: |setup, _| origin_does(setup, Behaviour::RangesNone),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "ranges-stop",
+        note: "O4: ranges are ignored from some request on, for a while",
+        apply: |setup, rng| {
+            let from = 1 + rng.below(8) as u32;
+            let to = from + 1 + rng.below(3) as u32;
+            let act = Behaviour::IgnoreRange { announce: true };
+            setup.origin.rules.push(Rule::between(from, to, act));
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "if-range-ignored",
+        note: "O6: 206 whatever If-Range says, and the object changes",
+        apply: |setup, rng| {
+            let from = 1 + rng.below(6) as u32;
+            origin_does(setup, Behaviour::IgnoreIfRange);
+            let act = Behaviour::NewVersion;
+            setup.origin.rules.push(Rule::between(from, u32::MAX, act));
+        },
+        allow: Allow::WholeOrCut,
+    },
+    Fault {
+        name: "if-range-refused",
+        note: "O7: 200 to every If-Range",
+        apply: |setup, _| origin_does(setup, Behaviour::RefuseIfRange),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "head-405",
+        note: "O8: HEAD gets 405",
+        apply: |setup, _| origin_does(setup, Behaviour::HeadStatus(405)),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "head-501",
+        note: "O8: HEAD gets 501",
+        apply: |setup, _| origin_does(setup, Behaviour::HeadStatus(501)),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "head-silent",
+        note: "O8: HEAD gets no answer",
+        apply: |setup, _| origin_does(setup, Behaviour::HeadSilent),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "head-close",
+        note: "O8: HEAD makes the origin close",
+        apply: |setup, _| origin_does(setup, Behaviour::HeadClose),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "get-404",
+        note: "O10: HEAD says 200, GET 404",
+        apply: |setup, _| origin_does(setup, Behaviour::GetStatus(404)),
+        allow: Allow::Status(404),
+    },
+    Fault {
+        name: "get-302",
+        note: "K9: GET is redirected",
+        apply: |setup, _| origin_does(setup, Behaviour::GetStatus(302)),
+        allow: Allow::Status(302),
+    },
+    Fault {
+        name: "changed",
+        note: "O11: the object is replaced after some requests",
+        apply: |setup, rng| {
+            let from = 1 + rng.below(6) as u32;
+            let act = Behaviour::NewVersion;
+            setup.origin.rules.push(Rule::between(from, u32::MAX, act));
+        },
+        allow: Allow::WholeOrCut,
+    },
+    Fault {
+        name: "other-total",
+        note: "O12: Content-Range tells another total",
+        apply: |setup, rng| {
+            let from = 1 + rng.below(6) as u32;
+            let act = Behaviour::OtherTotal;
+            setup.origin.rules.push(Rule::between(from, u32::MAX, act));
+        },
+        allow: Allow::WholeOrCut,
+    },
+    Fault {
+        name: "weak-etag",
+        note: "O13: only a weak ETag",
+        apply: |setup, _| origin_does(setup, Behaviour::WeakEtag),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "dates-strong",
+        note: "O14: Last-Modified long before Date, no ETag",
+        apply: |setup, _| origin_does(setup, Behaviour::LastModifiedOnly { strong: true }),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "dates-weak",
+        note: "O15: Last-Modified equal to Date, no ETag",
+        apply: |setup, _| origin_does(setup, Behaviour::LastModifiedOnly { strong: false }),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "no-validator",
+        note: "O16: neither ETag nor Last-Modified",
+        apply: |setup, _| origin_does(setup, Behaviour::NoValidator),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "chunked",
+        note: "O20: chunked, no length",
+        apply: |setup, _| origin_does(setup, Behaviour::Chunked),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "no-content-range",
+        note: "O22: 206 without Content-Range",
+        apply: |setup, _| origin_does(setup, Behaviour::NoContentRange),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "shifted-range",
+        note: "O22: 206 one byte further on, and says so",
+        apply: |setup, _| origin_does(setup, Behaviour::ShiftedRange),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "short-range",
+        note: "O24: 206 of half of what was asked, honestly",
+        apply: |setup, _| origin_does(setup, Behaviour::ShortRange),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "range-416",
+        note: "O27: 416 for a range inside the object",
+        apply: |setup, _| on_ranges(setup, Behaviour::RangeStatus(416)),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "range-302",
+        note: "K10: ranges are redirected",
+        apply: |setup, _| on_ranges(setup, Behaviour::RangeStatus(302)),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "range-503",
+        note: "K11: ranges get 503",
+        apply: |setup, _| on_ranges(setup, Behaviour::RangeStatus(503)),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "forbid-b",
+        note: "K13: 403 for the neighbour",
+        apply: |setup, _| origin_does_to_b(setup, Behaviour::GetStatus(403)),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "version-b",
+        note: "K14: another version for the neighbour",
+        apply: |setup, _| origin_does_to_b(setup, Behaviour::NewVersion),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "rst-b",
+        note: "K1: RST in the neighbour's fetches",
+        apply: |setup, rng| origin_does_to_b(setup, Behaviour::RstAfter(rng.below(200_000))),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "rst-a-once",
+        note: "K2: RST in some of A's fetches",
+        apply: |setup, rng| {
+            let from = 1 + rng.below(6) as u32;
+            let act = Behaviour::RstAfter(rng.below(100_000));
+            let rule = Rule::between(from, from + 2, act).on_ranges();
+            setup.origin.rules.push(rule);
+        },
+        allow: Allow::WholeOrCut,
+    },
+    Fault {
+        name: "rst-all",
+        note: "K3: RST on every connection after some bytes",
+        apply: |setup, rng| {
+            origin_does(setup, Behaviour::RstAfter(rng.below(300_000)));
+        },
+        allow: Allow::WholeOrCut,
+    },
+    Fault {
+        name: "fin-b",
+        note: "K4: FIN in the neighbour's fetches",
+        apply: |setup, rng| origin_does_to_b(setup, Behaviour::FinAfter(rng.below(200_000))),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "fin-all",
+        note: "K4: FIN on every connection after some bytes",
+        apply: |setup, rng| {
+            origin_does(setup, Behaviour::FinAfter(rng.below(300_000)));
+        },
+        allow: Allow::WholeOrCut,
+    },
+    Fault {
+        name: "stall-b",
+        note: "K5: the neighbour's fetches stall for ever",
+        apply: |setup, rng| origin_does_to_b(setup, Behaviour::StallAfter(rng.below(200_000))),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "stall-all",
+        note: "K6: everything stalls for ever",
+        apply: |setup, rng| {
+            origin_does(setup, Behaviour::StallAfter(rng.below(300_000)));
+            setup.limit_us = 60 * SECOND;
+        },
+        allow: Allow::WholeCutOrStall,
+    },
+    Fault {
+        name: "slow-b",
+        note: "K7: 2 kB/s for the neighbour",
+        apply: |setup, _| origin_does_to_b(setup, Behaviour::Slow(2_000)),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "late",
+        note: "K8: every reply 3 s late",
+        apply: |setup, _| origin_does(setup, Behaviour::Late(3 * SECOND)),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "late-b",
+        note: "K8: replies to the neighbour 30 s late",
+        apply: |setup, _| origin_does_to_b(setup, Behaviour::Late(30 * SECOND)),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "http-1.0",
+        note: "K16: replies of HTTP/1.0",
+        apply: |setup, _| origin_does(setup, Behaviour::Version10),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "close-announced",
+        note: "K17: Connection: close after each reply",
+        apply: |setup, _| {
+            origin_does(setup, Behaviour::CloseAfterReply { announce: true });
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "close-silent",
+        note: "K17: closes after each reply without saying so",
+        apply: |setup, _| {
+            origin_does(setup, Behaviour::CloseAfterReply { announce: false });
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "client-slow",
+        note: "the client reads slowly, with a small buffer",
+        apply: |setup, rng| {
+            resize(setup, 200_000 + rng.below(200_000));
+            let plan = first_plan(setup);
+            plan.rx_bytes = (8 * 1024) << rng.below(5);
+            plan.pace = Some((1 + rng.below(8_000) as usize, 20_000));
+            plan.pace = plan.pace.map(|(bytes, us)| (bytes.max(500), us));
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "client-sleeps",
+        note: "the client reads nothing for 20 s: its window closes",
+        apply: |setup, rng| {
+            let from = midway(rng) / 2;
+            first_plan(setup).sleep = Some((from, from + 20 * SECOND));
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "client-aborts",
+        note: "the client resets midway",
+        apply: |setup, rng| {
+            first_plan(setup).ending = Ending::AbortAfter(rng.below(500_000));
+        },
+        allow: Allow::Prefix,
+    },
+    Fault {
+        name: "client-closes",
+        note: "the client closes midway and reads no more",
+        apply: |setup, rng| {
+            first_plan(setup).ending = Ending::CloseAfter(rng.below(500_000));
+        },
+        allow: Allow::Prefix,
+    },
+    Fault {
+        name: "half-close",
+        note: "the client closes its side after the request",
+        apply: |setup, _| first_plan(setup).ending = Ending::HalfClose,
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "keep-alive",
+        note: "Q5: more GETs and HEADs follow on the connection",
+        apply: |setup, rng| {
+            let seed = setup.seed % 1_000;
+            for number in 1..2 + rng.below(4) {
+                let size = rng.below(400_000);
+                let ask = match rng.below(4) {
+                    0 => Ask::get(seed + number, size, "page.html", ""),
+                    1 => Ask::with_method("HEAD", seed + number, size, "film.mp4", ""),
+                    _ => Ask::get(seed + number, size, "film.mp4", ""),
+                };
+                first_plan(setup).asks.push(ask);
+            }
+            first_plan(setup).think_us = [0, 1_000, 2 * SECOND][rng.below(3) as usize];
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "pipelined",
+        note: "Q4: several GETs at once",
+        apply: |setup, rng| {
+            let seed = setup.seed % 1_000;
+            for number in 1..2 + rng.below(4) {
+                let size = rng.below(400_000);
+                let ask = Ask::get(seed + number, size, "film.mp4", "");
+                first_plan(setup).asks.push(ask);
+            }
+            first_plan(setup).pipelined = true;
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "pieces",
+        note: "G6: the request in tiny segments",
+        apply: |setup, rng| {
+            let plan = first_plan(setup);
+            plan.pieces = (0..5).map(|_| 1 + rng.below(40) as usize).collect();
+            plan.piece_gap_us = 1 + rng.below(30_000);
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "own-range",
+        note: "Q1: the client asks for a range itself",
+        apply: |setup, rng| {
+            let size = 300_000 + rng.below(700_000);
+            let from = rng.below(size / 2);
+            let to = from + rng.below(size - from);
+            let fields = format!("Range: bytes={from}-{to}\r\n");
+            let ask = Ask::get(setup.seed % 1_000, size, "film.mp4", &fields);
+            first_plan(setup).asks[0] = ask;
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "post",
+        note: "G12: a POST passes untouched (501 here)",
+        apply: |setup, _| {
+            let ask = Ask::with_method("POST", 1, 500_000, "film.mp4", "");
+            first_plan(setup).asks[0] = ask;
+        },
+        allow: Allow::Status(501),
+    },
+    Fault {
+        name: "plain-client",
+        note: "no SACK, no window scaling, small MSS",
+        apply: |setup, rng| {
+            setup.client_mtu = 576 + rng.below(800) as usize;
+            let plan = first_plan(setup);
+            plan.sack = false;
+            plan.window_scale = false;
+            plan.timestamps = false;
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "six",
+        note: "Q7: six connections at once",
+        apply: |setup, rng| {
+            for number in 1..6 {
+                let size = 100_000 + rng.below(500_000);
+                let ask = Ask::get(setup.seed % 1_000 + number, size, "film.mp4", "");
+                let mut plan = setup.clients[0][0].clone();
+                plan.asks = vec![ask];
+                plan.start_us = rng.below(SECOND);
+                setup.clients[0].push(plan);
+            }
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "lender-busy",
+        note: "the neighbour's own client downloads too",
+        apply: |setup, rng| {
+            let size = 200_000 + rng.below(800_000);
+            let ask = Ask::get(setup.seed % 1_000 + 7, size, "film.mp4", "");
+            setup.clients[1].push(FetchPlan::new(ORIGIN, vec![ask]));
+        },
+        allow: Allow::Whole,
+    },
+];
+
+/// The fault of this name.
+pub fn fault(name: &str) -> Option<&'static Fault> {
+    FAULTS.iter().find(|fault| fault.name == name)
+}
+
+/// Draws a run from its seed.
+pub fn setup(fault: &Fault, seed: u64) -> Setup {
+    let mut rng = Rng::new(seed.wrapping_mul(0x2545_F491_4F6C_DD1D) ^ 0x7a5e);
+    let mut setup = Setup::new(seed);
+    let impaired = rng.below(2) == 0;
+    for lines in &mut setup.lines {
+        let rate = 2_000_000 + rng.below(18_000_000);
+        let delay = 2_000 + rng.below(60_000);
+        lines.wan_down = Shape::new(rate, delay);
+        lines.wan_up = Shape::new(rate / (1 + rng.below(8)), delay);
+        lines.air = Shape::new(10_000_000 + rng.below(30_000_000), 500 + rng.below(4_000));
+        if !impaired {
+            continue;
+        }
+        for shape in [
+            &mut lines.lan,
+            &mut lines.wan_up,
+            &mut lines.wan_down,
+            &mut lines.air,
+        ] {
+            shape.loss_ppm = rng.below(8_000) as u32;
+            shape.reorder_ppm = rng.below(20_000) as u32;
+            shape.reorder_us = 100 + rng.below(30_000);
+            shape.duplicate_ppm = rng.below(10_000) as u32;
+        }
+    }
+    let size = match rng.below(10) {
+        0 => rng.below(3_000),
+        1 => 60_000 + rng.below(10_000),
+        2..8 => 100_000 + rng.below(900_000),
+        _ => 1_000_000 + rng.below(3_000_000),
+    };
+    let ask = Ask::get(seed % 1_000, size, "film.mp4", "");
+    let mut plan = FetchPlan::new(ORIGIN, vec![ask]);
+    plan.rx_bytes = (16 * 1024) << rng.below(6);
+    plan.sack = rng.below(4) > 0;
+    plan.window_scale = rng.below(4) > 0;
+    plan.timestamps = rng.below(2) == 0;
+    plan.start_us = 50_000 + rng.below(100_000);
+    setup.clients[0].push(plan);
+    setup.origin.tx_bytes = (64 * 1024) << rng.below(3);
+    setup.origin.reno = rng.below(4) > 0;
+    (fault.apply)(&mut setup, &mut rng);
+    setup.acts.sort_by_key(|(at, _)| *at);
+    setup
+}
+
+/// What a report shows that its fault does not allow.
+pub fn judge(fault: &Fault, setup: &Setup, report: &Report) -> Vec<String> {
+    let mut wrong = report.violations.clone();
+    for (router, connections) in report.outcomes.iter().enumerate() {
+        for (number, outcomes) in connections.iter().enumerate() {
+            let asks = setup.clients[router][number].asks.len();
+            // The fault is the first router's; the neighbour's own client must not notice.
+            let allow = if router == 0 {
+                fault.allow
+            } else {
+                Allow::Whole
+            };
+            for (index, outcome) in outcomes.iter().enumerate() {
+                if !allowed(allow, outcome) {
+                    wrong.push(format!(
+                        "client {router}, connection {number}, exchange {index}: {:?}, status {}, {} bytes",
+                        outcome.end, outcome.status, outcome.body_bytes
+                    ));
+                }
+            }
+            if outcomes.len() < asks && matches!(allow, Allow::Whole | Allow::Status(_)) {
+                wrong.push(format!(
+                    "client {router}, connection {number}: {} of {asks} exchanges",
+                    outcomes.len()
+                ));
+            }
+        }
+    }
+    wrong.extend(origin_rules(report));
+    wrong
+}
+
+fn allowed(allow: Allow, outcome: &Outcome) -> bool {
+    match &outcome.end {
+        End::Wrong(_) | End::Malformed(_) => false,
+        End::Whole => match allow {
+            Allow::Status(status) => outcome.status == status,
+            Allow::Whole | Allow::WholeOrCut | Allow::WholeCutOrStall => {
+                matches!(outcome.status, 200 | 206)
+            }
+            Allow::Prefix => true,
+        },
+        End::Rst | End::Fin => {
+            matches!(
+                allow,
+                Allow::WholeOrCut | Allow::WholeCutOrStall | Allow::Prefix
+            )
+        }
+        End::Open | End::Refused => matches!(allow, Allow::WholeCutOrStall),
+        End::Left => matches!(allow, Allow::Prefix),
+    }
+}
+
+/// U4: what the origin may see.
+fn origin_rules(report: &Report) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for garbage in &report.origin.garbage {
+        wrong.push(format!("the origin got no HTTP request: {garbage:?}"));
+    }
+    let mut counts: Vec<(&str, &str, usize)> = Vec::new();
+    for log in &report.origin.requests {
+        let Some(range) = log.request.range.as_deref() else {
+            continue;
+        };
+        let target = &log.request.target[..];
+        match counts
+            .iter_mut()
+            .find(|(known, of, _)| *known == range && *of == target)
+        {
+            Some((_, _, count)) => *count += 1,
+            None => counts.push((range, target, 1)),
+        }
+    }
+    for (range, target, count) in counts {
+        if count > 3 {
+            wrong.push(format!("{range} of {target} was asked {count} times"));
+        }
+    }
+    wrong
+}

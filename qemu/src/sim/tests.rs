@@ -1,0 +1,141 @@
+//! The simulation's own hosts, first without a router between them.
+
+use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
+
+use super::behaviour::{Behaviour, Rule};
+use super::client::{Ask, Client, End, Ending, FetchPlan, Outcome};
+use super::origin::{Internet, OriginLog, OriginSetup, earliest};
+use crate::line::{Pipe, Shape};
+
+const ORIGIN: Ipv4Address = Ipv4Address::new(198, 51, 100, 10);
+
+/// A client directly on an internet line; until it is done or the limit.
+fn direct(shape: Shape, plan: FetchPlan, setup: OriginSetup) -> (Vec<Outcome>, OriginLog) {
+    let gateway = Ipv4Address::new(203, 0, 113, 1);
+    let address = Ipv4Cidr::new(Ipv4Address::new(203, 0, 113, 2), 26);
+    let mut client = Client::new(0, address, gateway, 1_500, vec![plan], 5);
+    let mut internet = Internet::new(&[Ipv4Cidr::new(gateway, 26)], setup, 6);
+    let mut up = Pipe::new(shape, 1);
+    let mut down = Pipe::new(shape, 2);
+    let (mut from_client, mut from_internet) = (Vec::new(), Vec::new());
+    let mut now = 0;
+    while !client.is_done() && now < 600_000_000 {
+        let wires = earliest(up.next_at(), down.next_at());
+        let hosts = earliest(client.poll_at(), internet.poll_at());
+        let Some(at) = earliest(wires, hosts) else {
+            break;
+        };
+        now = at.max(now);
+        while let Some(frame) = up.pop(now) {
+            internet.on_frame(now, 0, &frame, &mut from_internet);
+        }
+        while let Some(frame) = down.pop(now) {
+            client.on_frame(&frame, &mut from_client);
+        }
+        internet.poll(now, &mut from_internet);
+        client.poll(now, &mut from_client);
+        for frame in from_client.drain(..) {
+            up.push(now, frame);
+        }
+        for (_, frame) in from_internet.drain(..) {
+            down.push(now, frame);
+        }
+    }
+    (client.outcomes().remove(0), internet.log().clone())
+}
+
+fn line() -> Shape {
+    let mut shape = Shape::new(8_000_000, 25_000);
+    shape.queue_bytes = 512 * 1024;
+    shape
+}
+
+#[test]
+fn an_honest_download_fills_the_line() {
+    let size = 4 << 20;
+    let ask = Ask::get(3, size, "film.mp4", "");
+    let (outcomes, log) = direct(
+        line(),
+        FetchPlan::new(ORIGIN, vec![ask]),
+        OriginSetup::default(),
+    );
+    assert_eq!(outcomes[0].end, End::Whole);
+    assert_eq!(outcomes[0].body_bytes, size);
+    let us = outcomes[0].end_us.expect("ended") - outcomes[0].start_us;
+    // 1,460 of 1,514 bytes are body; slow start from smoltcp's 2 KiB costs a dozen round trips.
+    let share = size * 8 * 1_000_000 / us * 100 / 8_000_000;
+    assert!((84..=97).contains(&share), "{share} %");
+    assert_eq!(log.requests.len(), 1);
+    assert_eq!(log.requests[0].body_sent, size);
+}
+
+#[test]
+fn losses_do_not_change_a_byte() {
+    let mut shape = line();
+    shape.loss_ppm = 20_000;
+    shape.reorder_ppm = 20_000;
+    shape.duplicate_ppm = 20_000;
+    shape.corrupt_ppm = 2_000;
+    let ask = Ask::get(3, 300_000, "film.mp4", "");
+    let (outcomes, _) = direct(
+        shape,
+        FetchPlan::new(ORIGIN, vec![ask]),
+        OriginSetup::default(),
+    );
+    assert_eq!(outcomes[0].end, End::Whole);
+}
+
+#[test]
+fn chunked_pipelined_and_tiny_pieces_are_understood() {
+    let asks = (0..4)
+        .map(|seed| Ask::get(seed, 20_000, "page.html", ""))
+        .collect();
+    let mut plan = FetchPlan::new(ORIGIN, asks);
+    plan.pipelined = true;
+    plan.pieces = vec![1, 7, 30];
+    plan.sack = false;
+    plan.window_scale = false;
+    let setup = OriginSetup {
+        rules: vec![Rule::between(1, 3, Behaviour::Chunked)],
+        ..OriginSetup::default()
+    };
+    let (outcomes, log) = direct(line(), plan, setup);
+    assert_eq!(outcomes.len(), 4);
+    assert!(outcomes.iter().all(|outcome| outcome.end == End::Whole));
+    assert_eq!(log.connections.len(), 1);
+}
+
+#[test]
+fn the_client_tells_apart_how_a_reply_ends() {
+    let end = |behaviour| {
+        let ask = Ask::get(3, 50_000, "film.mp4", "");
+        let setup = OriginSetup {
+            rules: vec![Rule::always(behaviour)],
+            ..OriginSetup::default()
+        };
+        let (outcomes, _) = direct(line(), FetchPlan::new(ORIGIN, vec![ask]), setup);
+        (outcomes[0].end.clone(), outcomes[0].body_bytes)
+    };
+    assert_eq!(end(Behaviour::RstAfter(10_000)), (End::Rst, 10_000));
+    assert_eq!(end(Behaviour::FinAfter(10_000)), (End::Fin, 10_000));
+    assert_eq!(end(Behaviour::StallAfter(10_000)), (End::Open, 10_000));
+    assert_eq!(end(Behaviour::Chunked), (End::Whole, 50_000));
+    assert_eq!(end(Behaviour::NewVersion), (End::Whole, 50_000));
+    // Bytes that no header accounts for are wrong, from the first on.
+    assert!(matches!(end(Behaviour::OtherBytes).0, End::Wrong(at) if at < 8));
+}
+
+#[test]
+fn a_client_may_leave_midway_or_close_its_side_first() {
+    let end = |ending| {
+        let ask = Ask::get(3, 200_000, "film.mp4", "");
+        let mut plan = FetchPlan::new(ORIGIN, vec![ask]);
+        plan.ending = ending;
+        direct(line(), plan, OriginSetup::default()).0[0]
+            .end
+            .clone()
+    };
+    assert_eq!(end(Ending::AbortAfter(50_000)), End::Left);
+    assert_eq!(end(Ending::CloseAfter(50_000)), End::Left);
+    assert_eq!(end(Ending::HalfClose), End::Whole);
+}

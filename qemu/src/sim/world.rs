@@ -1,0 +1,617 @@
+//! The neighbourhood: routers, lines, clients and the internet on one virtual clock.
+//!
+//! Units: µs of virtual time from 0. An event is a frame's arrival, a deadline of a node or an action of the
+//! script; nothing takes time but the lines. Everything is a function of the set-up, its seed included, so
+//! the hash over all arrivals (U10) is too.
+//!
+//! ```text
+//! client i ──lan──▶ router i ──wan──▶ internet (gateways, origins)
+//!                      └──air──▶ every other router
+//! ```
+
+use std::path::PathBuf;
+
+use firmware::budget::Memory;
+use firmware::port::Port;
+use smoltcp::wire::{EthernetAddress, Ipv4Address, Ipv4Cidr};
+
+use super::client::{Client, FetchPlan, Outcome};
+use super::node::Node;
+use super::origin::{Internet, OriginLog, OriginSetup, earliest};
+use super::tap::{Tap, TapReport};
+use super::trace::{Capture, describe};
+use crate::line::{LineCounts, Pipe, Rng, Shape};
+
+/// One of the five directions around a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// Client to router.
+    LanUp,
+    /// Router to client.
+    LanDown,
+    /// Router to internet.
+    WanUp,
+    /// Internet to router.
+    WanDown,
+    /// Router to the other routers.
+    Air,
+}
+
+impl Wire {
+    /// All, in index order.
+    pub const ALL: [Wire; 5] = [
+        Wire::LanUp,
+        Wire::LanDown,
+        Wire::WanUp,
+        Wire::WanDown,
+        Wire::Air,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Wire::LanUp => "lan-up",
+            Wire::LanDown => "lan-down",
+            Wire::WanUp => "wan-up",
+            Wire::WanDown => "wan-down",
+            Wire::Air => "air",
+        }
+    }
+}
+
+/// The lines around one router.
+#[derive(Clone, Copy, Debug)]
+pub struct Lines {
+    /// Client and router, either direction.
+    pub lan: Shape,
+    /// Internet line, router to internet.
+    pub wan_up: Shape,
+    /// Internet line, internet to router.
+    pub wan_down: Shape,
+    /// The router's transmissions to others.
+    pub air: Shape,
+}
+
+impl Default for Lines {
+    /// The lab's default: 8 Mbit/s with 25 ms, air 25 Mbit/s with 1 ms, LAN 100 Mbit/s.
+    fn default() -> Self {
+        Self {
+            lan: Shape::new(100_000_000, 100),
+            wan_up: Shape::new(8_000_000, 25_000),
+            wan_down: Shape::new(8_000_000, 25_000),
+            air: Shape::new(25_000_000, 1_000),
+        }
+    }
+}
+
+impl Lines {
+    fn shape(&self, wire: Wire) -> Shape {
+        match wire {
+            Wire::LanUp | Wire::LanDown => self.lan,
+            Wire::WanUp => self.wan_up,
+            Wire::WanDown => self.wan_down,
+            Wire::Air => self.air,
+        }
+    }
+}
+
+/// What the script does at a time.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Changes one direction of a line.
+    Line(usize, Wire, Shape),
+    /// Resets a router; its configuration is typed again at once.
+    Reset(usize),
+    /// Types a console line on a router.
+    Console(usize, String),
+}
+
+/// Everything a run depends on.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Seeds lines, stacks and routers.
+    pub seed: u64,
+    /// One entry a router.
+    pub lines: Vec<Lines>,
+    /// Connections of the client behind each router.
+    pub clients: Vec<Vec<FetchPlan>>,
+    /// MTU of the clients, bytes of IP packet.
+    pub client_mtu: usize,
+    /// Splitting is on, on the first router.
+    pub accel: bool,
+    /// More console lines for each router, typed at the start.
+    pub console: Vec<String>,
+    /// The origins.
+    pub origin: OriginSetup,
+    /// What happens when, in order of time.
+    pub acts: Vec<(u64, Act)>,
+    /// The run ends here at the latest.
+    pub limit_us: u64,
+    /// Goes on for this long after the last client is done, so that pools come to rest.
+    pub rest_us: u64,
+}
+
+impl Setup {
+    /// Two routers on the default lines, one honest origin, nothing asked yet.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            lines: vec![Lines::default(); 2],
+            clients: vec![Vec::new(); 2],
+            client_mtu: 1_500,
+            accel: true,
+            console: Vec::new(),
+            origin: OriginSetup::default(),
+            acts: Vec::new(),
+            limit_us: 600_000_000,
+            rest_us: 10_000_000,
+        }
+    }
+
+    /// Memory blocks the run needs: one a router, one more for each reset.
+    pub fn memories(&self) -> usize {
+        let resets = self
+            .acts
+            .iter()
+            .filter(|(_, act)| matches!(act, Act::Reset(_)))
+            .count();
+        self.lines.len() + resets
+    }
+
+    /// Some line flips bits.
+    fn corrupts(&self) -> bool {
+        let acts = self.acts.iter().filter_map(|(_, act)| match act {
+            Act::Line(_, _, shape) => Some(*shape),
+            Act::Reset(_) | Act::Console(..) => None,
+        });
+        self.lines
+            .iter()
+            .flat_map(|lines| Wire::ALL.map(|wire| lines.shape(wire)))
+            .chain(acts)
+            .any(|shape| shape.corrupt_ppm > 0)
+    }
+}
+
+/// Where the run is written down.
+#[derive(Clone, Debug, Default)]
+pub struct TraceTo {
+    /// Prints each arrival.
+    pub print: bool,
+    /// Writes a capture for each line here.
+    pub captures: Option<PathBuf>,
+}
+
+/// What a run showed.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Exchanges by router, connection, number.
+    pub outcomes: Vec<Vec<Vec<Outcome>>>,
+    /// What the origins saw.
+    pub origin: OriginLog,
+    /// What a strict peer objects to, for each LAN.
+    pub taps: Vec<TapReport>,
+    /// Counters of each line direction.
+    pub lines: Vec<[LineCounts; 5]>,
+    /// What the consoles said, by router.
+    pub consoles: Vec<String>,
+    /// What no run may show.
+    pub violations: Vec<String>,
+    /// Hash over all arrivals.
+    pub hash: u64,
+    /// Arrivals.
+    pub events: u64,
+    /// Router polls.
+    pub polls: u64,
+    /// When the last client was done.
+    pub end_us: u64,
+}
+
+/// Address of router `index` on its LAN.
+pub fn lan_address(index: usize) -> Ipv4Address {
+    Ipv4Address::new(192, 168, 1 + index as u8, 1)
+}
+
+/// Address of router `index` on its line.
+pub fn wan_address(index: usize) -> Ipv4Address {
+    Ipv4Address::new(203, 0, 113, 2 + 64 * index as u8)
+}
+
+/// The gateway of line `index`.
+pub fn gateway(index: usize) -> Ipv4Address {
+    Ipv4Address::new(203, 0, 113, 1 + 64 * index as u8)
+}
+
+/// Address of router `index` on air.
+pub fn air_address(index: usize) -> Ipv4Address {
+    Ipv4Address::new(10, 77, 0, 1 + index as u8)
+}
+
+/// Hardware addresses of router `index`.
+fn macs(index: usize) -> [EthernetAddress; 3] {
+    [1, 2, 3].map(|port| EthernetAddress([0x52, 0x54, 0, 0x0a + index as u8, 0, port]))
+}
+
+struct World<'m, 's> {
+    setup: &'s Setup,
+    now_us: u64,
+    nodes: Vec<Node<'m>>,
+    spare: Vec<&'m mut Memory>,
+    pipes: Vec<[Pipe; 5]>,
+    clients: Vec<Client>,
+    internet: Internet,
+    taps: Vec<Tap>,
+    next_act: usize,
+    boots: u64,
+    consoles: Vec<String>,
+    violations: Vec<String>,
+    hash: u64,
+    events: u64,
+    print: bool,
+    captures: Vec<Option<Capture>>,
+    /// Reused: frames on their way from a router's slots to its lines.
+    leaving: Vec<(Port, Vec<u8>)>,
+    leaving_isp: Vec<(usize, Vec<u8>)>,
+    leaving_client: Vec<Vec<u8>>,
+}
+
+/// Runs a set-up. `memories` are fresh and as many as [`Setup::memories`] says.
+pub fn run(setup: &Setup, memories: &mut [Memory], trace: &TraceTo) -> Report {
+    let mut spare: Vec<&mut Memory> = memories.iter_mut().collect();
+    let mut seeds = Rng::new(setup.seed);
+    let count = setup.lines.len();
+    let pipes = setup
+        .lines
+        .iter()
+        .map(|lines| Wire::ALL.map(|wire| Pipe::new(lines.shape(wire), seeds.next_u64())))
+        .collect();
+    let clients = (0..count)
+        .map(|index| {
+            let [a, b, c, _] = lan_address(index).octets();
+            let address = Ipv4Cidr::new(Ipv4Address::new(a, b, c, 100), 24);
+            let plans = setup.clients.get(index).cloned().unwrap_or_default();
+            Client::new(
+                index as u8,
+                address,
+                lan_address(index),
+                setup.client_mtu,
+                plans,
+                seeds.next_u64(),
+            )
+        })
+        .collect();
+    let gateways: Vec<Ipv4Cidr> = (0..count)
+        .map(|index| Ipv4Cidr::new(gateway(index), 26))
+        .collect();
+    let captures = (0..count * 5)
+        .map(|number| {
+            let name = format!("{}-{}.pcap", Wire::ALL[number % 5].name(), number / 5);
+            let path = trace.captures.as_ref()?.join(name);
+            Capture::create(&path).ok()
+        })
+        .collect();
+    let mut world = World {
+        setup,
+        now_us: 0,
+        nodes: Vec::new(),
+        pipes,
+        clients,
+        internet: Internet::new(&gateways, setup.origin.clone(), seeds.next_u64()),
+        taps: (0..count).map(|_| Tap::new(setup.corrupts())).collect(),
+        next_act: 0,
+        boots: 0,
+        consoles: vec![String::new(); count],
+        violations: Vec::new(),
+        hash: setup.seed,
+        events: 0,
+        print: trace.print,
+        captures,
+        leaving: Vec::new(),
+        leaving_isp: Vec::new(),
+        leaving_client: Vec::new(),
+        spare: Vec::new(),
+    };
+    for index in 0..count {
+        let memory = spare.pop().expect("a memory for each router");
+        let node = world.boot(index, memory);
+        world.nodes.push(node);
+        world.configure(index);
+    }
+    world.spare = spare;
+    world.run_to_end()
+}
+
+impl<'m> World<'m, '_> {
+    fn boot(&mut self, index: usize, memory: &'m mut Memory) -> Node<'m> {
+        self.boots += 1;
+        let seed = Rng::new(self.setup.seed ^ (self.boots << 48)).next_u64();
+        Node::new(memory, macs(index), seed)
+    }
+
+    fn configure(&mut self, index: usize) {
+        let mut lines = vec![
+            format!("set lan.address {}/24", lan_address(index)),
+            format!("set wan.address {}/26", wan_address(index)),
+            format!("set wan.gateway {}", gateway(index)),
+            format!("set air.address {}/24", air_address(index)),
+        ];
+        for peer in (0..self.setup.lines.len()).filter(|peer| *peer != index) {
+            lines.push(format!("peer add {}", air_address(peer)));
+        }
+        let accel = if self.setup.accel { "on" } else { "off" };
+        lines.push(format!("set accel.enabled {accel}"));
+        lines.extend(self.setup.console.iter().cloned());
+        for line in lines {
+            self.console(index, &line);
+        }
+    }
+
+    fn console(&mut self, index: usize, line: &str) {
+        let (answer, _reboot) = self.nodes[index].console(self.now_us, line);
+        self.consoles[index].push_str(&answer);
+    }
+
+    /// The next time at which anything can happen.
+    fn next_at(&self) -> Option<u64> {
+        let mut at = self.internet.poll_at();
+        for pipe in self.pipes.iter().flatten() {
+            at = earliest(at, pipe.next_at());
+        }
+        for node in &self.nodes {
+            at = earliest(at, node.poll_at());
+        }
+        for client in &self.clients {
+            at = earliest(at, client.poll_at());
+        }
+        let act = self.setup.acts.get(self.next_act).map(|(at, _)| *at);
+        earliest(at, act)
+    }
+
+    fn run_to_end(mut self) -> Report {
+        let mut done_us = None;
+        let mut rounds_now = 0_u32;
+        while let Some(at) = self.next_at() {
+            let at = at.max(self.now_us);
+            let limit = done_us.map_or(self.setup.limit_us, |done| done + self.setup.rest_us);
+            if at > limit {
+                break;
+            }
+            rounds_now = if at == self.now_us { rounds_now + 1 } else { 0 };
+            if rounds_now > 100_000 {
+                self.violations.push(format!("no progress at {at} µs"));
+                break;
+            }
+            self.now_us = at;
+            self.round();
+            if done_us.is_none() && self.clients.iter().all(Client::is_done) {
+                done_us = Some(self.now_us);
+            }
+        }
+        let end_us = done_us.unwrap_or(self.setup.limit_us);
+        self.report(end_us)
+    }
+
+    /// Everything that is due now, once.
+    fn round(&mut self) {
+        let setup = self.setup;
+        while let Some((at, act)) = setup.acts.get(self.next_act)
+            && *at <= self.now_us
+        {
+            self.next_act += 1;
+            self.act(act);
+        }
+        for index in 0..self.pipes.len() {
+            for wire in Wire::ALL {
+                let due = self.pipes[index][wire as usize].next_at();
+                if due.is_some_and(|at| at <= self.now_us) {
+                    while let Some(frame) = self.pipes[index][wire as usize].pop(self.now_us) {
+                        self.arrive(index, wire, frame);
+                    }
+                    self.poll_target(index, wire);
+                }
+            }
+        }
+        for index in 0..self.nodes.len() {
+            if self.nodes[index]
+                .poll_at()
+                .is_some_and(|at| at <= self.now_us)
+            {
+                self.poll_node(index);
+            }
+            if self.clients[index]
+                .poll_at()
+                .is_some_and(|at| at <= self.now_us)
+            {
+                self.poll_client(index);
+            }
+        }
+        if self.internet.poll_at().is_some_and(|at| at <= self.now_us) {
+            self.poll_internet();
+        }
+    }
+
+    fn arrive(&mut self, index: usize, wire: Wire, frame: Vec<u8>) {
+        self.events += 1;
+        self.hash_arrival(index, wire, &frame);
+        if self.print {
+            println!(
+                "{:>12} {:>8}-{index} {}",
+                self.now_us,
+                wire.name(),
+                describe(&frame)
+            );
+        }
+        if let Some(capture) = &mut self.captures[index * 5 + wire as usize]
+            && let Err(error) = capture.frame(self.now_us, &frame)
+        {
+            self.violations.push(format!("capture: {error}"));
+        }
+        match wire {
+            Wire::LanUp => {
+                self.taps[index].on_client_frame(&frame);
+                self.deliver(index, Port::Lan, frame);
+            }
+            Wire::WanDown => self.deliver(index, Port::Wan, frame),
+            Wire::LanDown => {
+                self.clients[index].on_frame(&frame, &mut self.leaving_client);
+                self.flush_client(index);
+            }
+            Wire::WanUp => {
+                self.internet
+                    .on_frame(self.now_us, index, &frame, &mut self.leaving_isp);
+                self.flush_internet();
+            }
+            Wire::Air => {
+                let to = EthernetAddress::from_bytes(&frame[..6]);
+                let one = (0..self.nodes.len()).find(|other| macs(*other)[2] == to);
+                for other in 0..self.nodes.len() {
+                    if other != index && one.is_none_or(|one| one == other) {
+                        self.deliver(other, Port::Air, frame.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, index: usize, port: Port, frame: Vec<u8>) {
+        self.nodes[index].on_frame(self.now_us, port, frame, &mut self.leaving);
+        self.flush_node(index);
+    }
+
+    fn poll_target(&mut self, index: usize, wire: Wire) {
+        match wire {
+            Wire::LanUp | Wire::WanDown => self.poll_node(index),
+            Wire::LanDown => self.poll_client(index),
+            Wire::WanUp => self.poll_internet(),
+            Wire::Air => {
+                for other in (0..self.nodes.len()).filter(|other| *other != index) {
+                    self.poll_node(other);
+                }
+            }
+        }
+    }
+
+    fn poll_node(&mut self, index: usize) {
+        self.nodes[index].poll(self.now_us, &mut self.leaving);
+        self.flush_node(index);
+    }
+
+    fn poll_client(&mut self, index: usize) {
+        self.clients[index].poll(self.now_us, &mut self.leaving_client);
+        self.flush_client(index);
+    }
+
+    fn poll_internet(&mut self) {
+        self.internet.poll(self.now_us, &mut self.leaving_isp);
+        self.flush_internet();
+    }
+
+    fn flush_node(&mut self, index: usize) {
+        for (port, frame) in self.leaving.drain(..) {
+            let wire = match port {
+                Port::Lan => {
+                    self.taps[index].on_router_frame(self.now_us, &frame);
+                    Wire::LanDown
+                }
+                Port::Wan => Wire::WanUp,
+                Port::Air => Wire::Air,
+            };
+            if !(ETHERNET_MIN..=ETHERNET_MAX).contains(&frame.len()) {
+                let text = format!("router {index} sent a frame of {} bytes", frame.len());
+                self.violations.push(text);
+                continue;
+            }
+            self.pipes[index][wire as usize].push(self.now_us, frame);
+        }
+    }
+
+    fn flush_client(&mut self, index: usize) {
+        for frame in self.leaving_client.drain(..) {
+            self.pipes[index][Wire::LanUp as usize].push(self.now_us, frame);
+        }
+    }
+
+    fn flush_internet(&mut self) {
+        for (line, frame) in self.leaving_isp.drain(..) {
+            self.pipes[line][Wire::WanDown as usize].push(self.now_us, frame);
+        }
+    }
+
+    fn act(&mut self, act: &Act) {
+        if self.print {
+            println!("{:>12} {act:?}", self.now_us);
+        }
+        match act {
+            Act::Line(index, wire, shape) => {
+                self.pipes[*index][*wire as usize].set(self.now_us, *shape);
+            }
+            Act::Reset(index) => {
+                let memory = self.spare.pop().expect("a memory for each reset");
+                let node = self.boot(*index, memory);
+                self.nodes[*index] = node;
+                self.configure(*index);
+            }
+            Act::Console(index, line) => self.console(*index, line),
+        }
+    }
+
+    /// Mixes an arrival into the hash (FNV-1a over 8-byte words: speed, not strength).
+    fn hash_arrival(&mut self, index: usize, wire: Wire, frame: &[u8]) {
+        let mut hash = self.hash;
+        let mut mix = |word: u64| {
+            hash = (hash ^ word)
+                .wrapping_mul(0x0000_0100_0000_01B3)
+                .rotate_left(29)
+        };
+        mix(self.now_us);
+        mix((index * 5 + wire as usize) as u64);
+        for chunk in frame.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            mix(u64::from_le_bytes(word));
+        }
+        self.hash = hash;
+    }
+
+    fn report(mut self, end_us: u64) -> Report {
+        for (index, node) in self.nodes.iter().enumerate() {
+            if node.idle_spins() > 1_000 {
+                let text = format!(
+                    "router {index} asked {} times to be polled at once for nothing",
+                    node.idle_spins()
+                );
+                self.violations.push(text);
+            }
+        }
+        for (index, tap) in self.taps.iter().enumerate() {
+            for violation in &tap.report().violations {
+                self.violations.push(format!("LAN {index}: {violation}"));
+            }
+        }
+        if self.internet.log().leaks > 0 {
+            let leaks = self.internet.log().leaks;
+            // A flipped bit in an address is caught by the IP checksum, so even then this is the router's.
+            self.violations
+                .push(format!("{leaks} private addresses on the internet"));
+        }
+        Report {
+            outcomes: self.clients.iter().map(Client::outcomes).collect(),
+            origin: self.internet.log().clone(),
+            taps: self.taps.iter().map(|tap| tap.report().clone()).collect(),
+            lines: self
+                .pipes
+                .iter()
+                .map(|pipes| std::array::from_fn(|wire| pipes[wire].counts()))
+                .collect(),
+            consoles: self.consoles,
+            violations: self.violations,
+            hash: self.hash,
+            events: self.events,
+            polls: self.nodes.iter().map(Node::polls).sum(),
+            end_us,
+        }
+    }
+}
+
+/// The shortest frame a router may give to a NIC: an Ethernet header and something.
+const ETHERNET_MIN: usize = 15;
+/// The longest.
+const ETHERNET_MAX: usize = firmware::budget::FRAME_BYTES_MAX;
