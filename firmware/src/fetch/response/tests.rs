@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::budget::{REPLY_FIELDS_MAX, REPLY_HEAD_BYTES_MAX};
 use crate::counters::Stage;
 
 const ETAG: &str = "ETag: \"v1\"\r\n";
