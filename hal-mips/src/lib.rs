@@ -24,5 +24,8 @@ pub mod frame_io;
 
 pub mod soc;
 
+pub mod console;
+pub mod log;
+
 pub mod pci;
 pub mod virtio;

@@ -1,21 +1,373 @@
-//! The router on QEMU's MIPS Malta board: wiring and main loop.
+//! The router on QEMU's MIPS Malta board: wiring and main loop, no decision of its own.
+//!
+//! Network cards in slot order are LAN, WAN and air; COM1 is the console, COM2 the log.
+//! Each turn: a burst from each card, the router, what it sends, a little console and log; then sleep until a
+//! deadline or an interrupt. No work is done in an interrupt.
+//!
+//! Budget: the router's `Memory`, `dma`'s buffers, [`CONSOLE_BYTES`].
 #![no_std]
 #![no_main]
+
+use core::cell::RefCell;
+use core::fmt::Write;
+
+use firmware::budget::Memory;
+use firmware::port::{Egress, Full, Port};
+use firmware::router::{Action, Router, Verdict};
+use hal_mips::arch::cell::TakeCell;
+use hal_mips::arch::keep::{self, Reason};
+use hal_mips::arch::{cp0, exception, stack, time};
+use hal_mips::console::Console;
+use hal_mips::dma::{Frame, FramePool};
+use hal_mips::frame_io::FrameIo;
+use hal_mips::log;
+use hal_mips::mmio::{Mmio, malta};
+use hal_mips::pci;
+use hal_mips::soc::uart::{Uart, WAIT_LOOKS};
+use hal_mips::soc::{i8254, i8259};
+use hal_mips::virtio::{Memory as VirtioMemory, VirtioNet};
+use smoltcp::time::Instant;
+use smoltcp::wire::EthernetAddress;
+use virtio_drivers::transport::pci::PciTransport;
+use virtio_drivers::transport::pci::bus::{ConfigurationAccess, PciRoot};
+
+/// Console output that may wait, bytes.
+const CONSOLE_BYTES: usize = 8192;
+/// Frames taken from one card before the next has its turn.
+const BURST: usize = 16;
+/// Console bytes read, and bytes of console and of log sent, in one turn.
+const SERIAL_BYTES: usize = 64;
+/// COM1 and COM2.
+const SERIAL_LINES: u16 = 1 << 4 | 1 << 3;
+/// Longest wait for console output before a reboot that was asked for, us.
+const GOODBYE_US: u64 = 1_000_000;
+
+type Terminal = Console<Mmio, CONSOLE_BYTES>;
+
+static MEMORY: TakeCell<Memory> = TakeCell::new(Memory::new());
 
 hal_mips::entry!(main);
 
 fn main() -> ! {
-    let Some(blocks) = hal_mips::mmio::malta::Blocks::take() else {
-        hal_mips::mmio::malta::reset()
+    exception::set_crash_hooks(exception::CrashHooks {
+        put,
+        flush_log,
+        reset: malta::reset,
+    });
+    let last = keep::begin();
+    // Both are there once, and this is the only place that takes them.
+    let (Some(mut blocks), Some(memory)) = (malta::Blocks::take(), MEMORY.take()) else {
+        malta::reset()
     };
-    // Until the router is wired in: a console that echoes.
-    let mut uart = hal_mips::soc::uart::Uart::new(blocks.uart0, 1);
-    for byte in b"tandem> " {
-        let _ = uart.write_byte_blocking(*byte);
+
+    let mut console: Terminal = Console::new(Uart::new(blocks.uart0, 1));
+    let mut log_line = Uart::new(blocks.uart1, 1);
+    let rate = i8254::measure(&mut blocks.timer, cp0::count);
+    if let Some(hertz) = rate {
+        time::set_rate(hertz);
+    }
+    i8259::init(&mut blocks.pic, SERIAL_LINES | pci::IRQ_LINES);
+    cp0::set_wake_mask(cp0::IM_BOARD | cp0::IM_TIMER);
+    greet(&mut console, &last, rate);
+
+    let mut ports = Ports::bring_up(blocks.gt64120, &mut console);
+    let macs = ports.macs();
+    let mut router = Router::new(memory, macs, seed(&macs));
+    defmt::info!(
+        "boot {=u32}, count at {=u32} Hz",
+        last.boots + 1,
+        rate.unwrap_or(0)
+    );
+
+    // An empty line, for the first prompt.
+    if router.on_console_byte(now(), b'\r', &mut console) == Action::Reboot {
+        exception::reset(Reason::Requested);
     }
     loop {
-        if let Ok(byte) = uart.read_byte() {
-            let _ = uart.write_byte_blocking(byte);
+        let busy = ports.turn(&mut router);
+        let typed = serve_console(&mut router, &mut console);
+        let console_left = console.drain(SERIAL_BYTES);
+        let log_left = log::drain(&mut log_line, SERIAL_BYTES);
+        assert!(stack::intact(), "the stack ran over");
+        if busy || typed {
+            continue;
+        }
+        console.wake_when_empty(console_left);
+        log_line.wake_when_empty(log_left);
+        ports.rest(&mut router);
+    }
+}
+
+fn now() -> Instant {
+    // 2^63 us are not reached.
+    Instant::from_micros(time::micros() as i64)
+}
+
+/// Hands typed bytes to the router; true when there were any.
+fn serve_console(router: &mut Router<'_>, console: &mut Terminal) -> bool {
+    for served in 0..SERIAL_BYTES {
+        let Some(byte) = console.read() else {
+            return served > 0;
+        };
+        match router.on_console_byte(now(), byte, console) {
+            Action::None => {}
+            Action::Reboot => {
+                let end = time::micros() + GOODBYE_US;
+                while console.drain(SERIAL_BYTES) && time::micros() < end {}
+                exception::reset(Reason::Requested)
+            }
+        }
+    }
+    true
+}
+
+/// The cards, and the frames that are in none of them.
+struct Ports {
+    cards: [Option<VirtioNet<PciTransport>>; Port::ALL.len()],
+    pool: FramePool,
+}
+
+impl Ports {
+    /// Finds the cards; says on the console what is missing, and goes on without it.
+    fn bring_up(bridge: Mmio, console: &mut Terminal) -> Self {
+        let mut ports = Self {
+            cards: [const { None }; Port::ALL.len()],
+            pool: FramePool::take_all(),
+        };
+        let bridge = RefCell::new(bridge);
+        let mut access = pci::Gt64120::new(&bridge);
+        let mut root = PciRoot::new(access.clone());
+        let window = malta::PCI_MEMORY..malta::PCI_MEMORY + malta::PCI_MEMORY_BYTES;
+        match pci::bring_up::<_, { Port::ALL.len() }>(&mut root, &mut access, window) {
+            Ok(devices) => {
+                for (port, device) in Port::ALL.into_iter().zip(devices) {
+                    ports.cards[port.index()] = ports.card(&mut root, device, console);
+                }
+            }
+            Err(error) => say(console, format_args!("PCI: {error:?}")),
+        }
+        for port in Port::ALL {
+            match &ports.cards[port.index()] {
+                Some(card) => say(
+                    console,
+                    format_args!("{port:?}: {}", EthernetAddress(card.mac())),
+                ),
+                None => say(console, format_args!("{port:?}: no network card")),
+            }
+        }
+        ports
+    }
+
+    fn card<C: ConfigurationAccess>(
+        &mut self,
+        root: &mut PciRoot<C>,
+        device: virtio_drivers::transport::pci::bus::DeviceFunction,
+        console: &mut Terminal,
+    ) -> Option<VirtioNet<PciTransport>> {
+        let transport = match PciTransport::new::<VirtioMemory, C>(root, device) {
+            Ok(transport) => transport,
+            Err(error) => {
+                say(console, format_args!("PCI slot {}: {error}", device.device));
+                return None;
+            }
+        };
+        VirtioNet::new(transport, &mut self.pool)
+            .map_err(|error| {
+                say(
+                    console,
+                    format_args!("PCI slot {}: {error:?}", device.device),
+                )
+            })
+            .ok()
+    }
+
+    /// MAC addresses in [`Port::ALL`] order; a locally administered one where a card is missing.
+    fn macs(&self) -> [EthernetAddress; Port::ALL.len()] {
+        Port::ALL.map(|port| match &self.cards[port.index()] {
+            Some(card) => EthernetAddress(card.mac()),
+            None => EthernetAddress([2, 0, 0, 0, 0, port.index() as u8]),
+        })
+    }
+
+    /// One turn of the data path; true when a frame was received.
+    fn turn(&mut self, router: &mut Router<'_>) -> bool {
+        let mut busy = false;
+        for card in self.cards.iter_mut().flatten() {
+            card.reclaim(&mut self.pool);
+        }
+        for port in Port::ALL {
+            for _ in 0..BURST {
+                let Some(mut frame) = self.receive(port) else {
+                    break;
+                };
+                busy = true;
+                match router.on_frame(now(), port, frame.bytes_mut(), self) {
+                    Verdict::Forward(to) => self.send(to, frame),
+                    Verdict::Intercept | Verdict::Answer | Verdict::Drop => self.pool.put(frame),
+                }
+            }
+        }
+        router.poll(now(), self);
+        for card in self.cards.iter_mut().flatten() {
+            card.flush(&mut self.pool);
+        }
+        busy
+    }
+
+    #[inline]
+    fn receive(&mut self, port: Port) -> Option<Frame> {
+        self.cards[port.index()]
+            .as_mut()?
+            .receive(&mut self.pool)
+            .ok()
+    }
+
+    /// Moves a frame to a card; one that finds no slot is dropped, as on any full line.
+    #[inline]
+    fn send(&mut self, port: Port, frame: Frame) {
+        match &mut self.cards[port.index()] {
+            Some(card) => {
+                if let Err(full) = card.transmit(frame) {
+                    self.pool.put(full.0);
+                }
+            }
+            None => self.pool.put(frame),
+        }
+    }
+
+    /// Sleeps until the router's next deadline or an interrupt, unless something is already there.
+    ///
+    /// A pending interrupt is acknowledged first and the loop goes round once more: what came before the
+    /// acknowledgement is then seen, what comes after it ends the sleep.
+    fn rest(&mut self, router: &mut Router<'_>) {
+        if cp0::pending(cp0::IM_BOARD) {
+            for card in self.cards.iter_mut().flatten() {
+                card.acknowledge();
+            }
+            return;
+        }
+        for card in self.cards.iter_mut().flatten() {
+            card.wake_on_room(card.room() == 0);
+            if card.has_work() {
+                return;
+            }
+        }
+        let now = now();
+        let micros = match router.poll_at(now) {
+            Some(at) if at <= now => return,
+            Some(at) => (at - now).total_micros().min(u64::from(time::SLEEP_US_MAX)) as u32,
+            None => time::SLEEP_US_MAX,
+        };
+        time::sleep(micros);
+    }
+}
+
+impl Egress for Ports {
+    fn transmit<R>(
+        &mut self,
+        port: Port,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> R,
+    ) -> Result<R, Full> {
+        let Some(card) = self.cards[port.index()]
+            .as_mut()
+            .filter(|card| card.room() > 0)
+        else {
+            return Err(Full);
+        };
+        let mut frame = self.pool.get().ok_or(Full)?;
+        frame.set_length(len);
+        let result = fill(frame.bytes_mut());
+        match card.transmit(frame) {
+            Ok(()) => Ok(result),
+            Err(full) => {
+                // `room` said otherwise a moment ago.
+                self.pool.put(full.0);
+                Err(Full)
+            }
+        }
+    }
+
+    fn room(&self, port: Port) -> usize {
+        self.cards[port.index()]
+            .as_ref()
+            .map_or(0, |card| card.room().min(self.pool.len()))
+    }
+}
+
+/// A seed from the addresses and the jitter between the processor's counter and I/O. Weak: who knows the
+/// boot to the tick knows the seed.
+fn seed(macs: &[EthernetAddress]) -> u64 {
+    let mut state = time::micros();
+    for word in macs
+        .iter()
+        .flat_map(|mac| mac.0)
+        .map(u64::from)
+        .chain((0..64).map(|_| u64::from(cp0::count())))
+    {
+        // The mixing step of splitmix64.
+        state = (state ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        state = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        state = (state ^ state >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        state ^= state >> 31;
+    }
+    state
+}
+
+fn greet(console: &mut Terminal, last: &keep::Record, rate: Option<u32>) {
+    say(
+        console,
+        format_args!("\nTandem {} on Malta", env!("CARGO_PKG_VERSION")),
+    );
+    let why = last.reason();
+    match why {
+        Reason::Power | Reason::External | Reason::Requested => {
+            say(console, format_args!("start: {}", why.text()))
+        }
+        Reason::Panic => say(
+            console,
+            format_args!(
+                "start: after a panic: {} ({} crashes)",
+                last.message(),
+                last.crashes
+            ),
+        ),
+        Reason::Exception => say(
+            console,
+            format_args!(
+                "start: after an exception: {}, epc {:08x}, address {:08x} ({} crashes)",
+                last.message(),
+                last.epc,
+                last.bad_address,
+                last.crashes
+            ),
+        ),
+    }
+    if rate.is_none() {
+        say(
+            console,
+            format_args!("clock: the 8254 gives no rate, 100 MHz assumed"),
+        );
+    }
+}
+
+fn say(console: &mut Terminal, line: core::fmt::Arguments<'_>) {
+    // The console's buffer takes everything: what does not fit is counted there.
+    let _written: core::fmt::Result = writeln!(console, "{line}");
+}
+
+/// The crash path's way to the console.
+fn put(byte: u8) {
+    // A console that does not move is no reason not to reset.
+    let _sent: Result<(), _> = Uart::adopt(malta::crash_uart()).write_byte_blocking(byte);
+}
+
+/// The crash path's last service to the log.
+fn flush_log() {
+    let mut line = Uart::adopt(malta::crash_log_uart());
+    for _ in 0..WAIT_LOOKS {
+        if !log::drain(&mut line, log::RING_BYTES) {
+            return;
         }
     }
 }
