@@ -47,6 +47,10 @@ enum Command {
     Test(lab::check::Args),
     /// Runs the neighbourhood in virtual time on the host.
     Sim(lab::sim::Args),
+    #[command(hide = true)]
+    Daemon(commands::DaemonArgs),
+    #[command(hide = true)]
+    Hold(commands::HoldArgs),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +69,8 @@ fn main() -> ExitCode {
         Command::Reset(args) => commands::reset(args),
         Command::Test(args) => lab::check::run(args),
         Command::Sim(args) => lab::sim::run(args),
+        Command::Daemon(args) => commands::daemon(args),
+        Command::Hold(args) => commands::hold(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
