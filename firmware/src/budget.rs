@@ -1,5 +1,9 @@
 //! Every count and byte bound of the router, with its reason, asserted against the board's RAM.
 
+use smoltcp::time::Duration;
+
+use crate::conntrack::Table;
+use crate::neighbor::Neighbors;
 use crate::stitch::Block;
 
 /// RAM of the smallest supported board, bytes (WRT54G v1-v4: 16 MiB).
@@ -41,10 +45,57 @@ pub const PEER_DATA_BYTES_MAX: u16 = 16 * 1024;
 /// A console line; longer ones are refused whole, bytes.
 pub const CONSOLE_LINE_BYTES_MAX: usize = 256;
 
+/// Sets of the neighbor table; a power of two.
+pub const NEIGHBOR_SETS: usize = 32;
+/// Neighbors of one set: 128 in all, twice what a home has, on all three ports together.
+pub const NEIGHBOR_WAYS: usize = 4;
+/// Frames that wait for a neighbor's answer: RFC 1122 section 2.3.2.2 asks for one; a burst has more.
+pub const HELD_FRAMES: usize = 8;
+
+/// Flows that are translated at once; some 200 bytes each. A busy home has a few hundred.
+pub const FLOWS: usize = 2048;
+/// Buckets of each flow hash: twice the flows, so that a chain has hardly ever more than two; a power of two.
+pub const FLOW_BUCKETS: usize = 4096;
+/// First port on the WAN address that belongs to the router's own sockets and is never given to a flow.
+pub const LOCAL_PORT_FIRST: u16 = 61_000;
+/// Flows that one LAN host may have besides ended ones: three quarters, the rest is for the others.
+pub const FLOWS_PER_HOST_MAX: usize = FLOWS / 4 * 3;
+/// Flows that one LAN host may have without any answer yet; beyond, its own oldest one goes.
+pub const FLOWS_FRESH_PER_HOST_MAX: usize = FLOWS / 4;
+/// Entries looked at in one search for one that may be given away, and in one call of `poll`.
+pub const FLOW_STEPS_MAX: usize = 64;
+
+/// An established connection without traffic: RFC 5382 REQ-5, "MUST NOT be less than 2 hours 4 minutes".
+pub const TCP_ESTABLISHED_TIMEOUT: Duration = Duration::from_secs(2 * 3600 + 4 * 60);
+/// One side has closed and nothing moves: ours; above the 4 minutes of RFC 5382 REQ-5.
+pub const TCP_HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// Partly open, closing, TIME-WAIT: RFC 5382 REQ-5, "MUST NOT be less than 4 minutes".
+pub const TCP_TRANSITORY_TIMEOUT: Duration = Duration::from_secs(4 * 60);
+/// After RST both ends are gone; ours, for what is still on the way.
+pub const TCP_RESET_TIMEOUT: Duration = Duration::from_secs(10);
+/// RFC 4787 REQ-5: "a value of five minutes or more for the default value … is RECOMMENDED".
+pub const UDP_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// Never answered: RFC 4787 REQ-5, "MUST NOT expire in less than two minutes".
+pub const UDP_UNANSWERED_TIMEOUT: Duration = Duration::from_secs(2 * 60);
+/// To port 53; RFC 4787 REQ-5 a) allows less for well-known ports. Resolvers give up within 30 s.
+pub const DNS_TIMEOUT: Duration = Duration::from_secs(30);
+/// RFC 5508 REQ-2: an ICMP query session "MUST NOT expire in less than 60 seconds".
+pub const ICMP_TIMEOUT: Duration = Duration::from_secs(60);
+/// Only in a full table: an answered datagram flow that was silent so long may be given away.
+pub const DATAGRAM_EVICT_IDLE: Duration = Duration::from_secs(30);
+/// Only in a full table: an unanswered flow younger than this is spared while an older flow of a later class can go.
+pub const FRESH_EVICT_IDLE: Duration = Duration::from_secs(10);
+/// Only in a full table: a connection that was silent so long no longer counts as active.
+pub const TCP_EVICT_IDLE: Duration = Duration::from_secs(15 * 60);
+
 /// All large tables of a router; placed by the board, borrowed by [`Router`](crate::router::Router).
 pub struct Memory {
     /// Bytes held for clients and peers.
     pub blocks: [Block; STITCH_BLOCKS],
+    /// Who has which address on each port.
+    pub neighbors: Neighbors,
+    /// Who talks to whom.
+    pub conntrack: Table,
 }
 
 impl Memory {
@@ -52,6 +103,8 @@ impl Memory {
     pub const fn new() -> Self {
         Self {
             blocks: [const { Block::EMPTY }; STITCH_BLOCKS],
+            neighbors: Neighbors::new(),
+            conntrack: Table::EMPTY,
         }
     }
 }

@@ -1,1 +1,595 @@
-//! (see DESIGN)
+//! Who talks to whom: the table of flows, what each stands for on the WAN, and when it ends.
+//!
+//! Follows: RFC 4787 (UDP), RFC 5382 (TCP), RFC 5508 (ICMP); figures in [`budget`](crate::budget).
+//! Units: ports, bytes, [`Duration`]s by name.
+//! Budget: about 200 bytes × `FLOWS`, 4 bytes × `FLOW_BUCKETS`; see also [`nat`] and the wheel.
+//!
+//! A flow is found in one hash step from either side. Ordinary traffic of an established flow
+//! writes into its entry only; lists and the wheel move when a flow changes its class:
+//!
+//! | class | is | full table: goes … |
+//! | --- | --- | --- |
+//! | `Over` | TCP in TIME-WAIT or reset | 1. at once, oldest first |
+//! | `Embryo` | TCP, half open | 2. whichever of these two is more numerous, if its oldest is older than `FRESH_EVICT_IDLE`; |
+//! | `Single` | datagrams without an answer | 4. else after the next row |
+//! | `Datagram` | datagrams answered | 3. silent for `DATAGRAM_EVICT_IDLE` |
+//! | `Established` | TCP | 5. silent for `TCP_EVICT_IDLE`, never while an exchange runs |
+//!
+//! When nothing may go, the new flow is refused. A host that has `FLOWS_FRESH_PER_HOST_MAX`
+//! unanswered flows loses its own oldest one first, so a flood hits the one who floods.
+//!
+//! Invariants:
+//! - I1 each entry in use is in one bucket of each hash, in one wheel slot, and in the list of its class.
+//! - I2 no two entries have the same client side or the same WAN side.
+//! - I3 the counts of each host are those of its entries.
+//!
+//! Calling order: [`Table::find`] or [`Table::find_reply`]; for a client's first packet
+//! [`Table::open`]; then [`Table::on_tcp`] or [`Table::on_datagram`]. [`Table::poll`] when due.
+//!
+//! Not done: endpoint-independent filtering, hairpinning, a helper for FTP.
+
+mod evict;
+mod key;
+mod list;
+mod nat;
+pub mod tcp;
+mod wheel;
+
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::Ipv4Address;
+
+use crate::budget::{
+    DNS_TIMEOUT, FLOW_BUCKETS, FLOW_STEPS_MAX, FLOWS, ICMP_TIMEOUT, TCP_ESTABLISHED_TIMEOUT,
+    TCP_HALF_CLOSED_TIMEOUT, TCP_RESET_TIMEOUT, TCP_TRANSITORY_TIMEOUT, UDP_TIMEOUT,
+    UDP_UNANSWERED_TIMEOUT,
+};
+use crate::counter_stage;
+use crate::counters::Counts;
+use crate::wire::options::Summary;
+use crate::wire::packet;
+
+pub use key::{Direction, FlowKey, Protocol, ReplyKey};
+pub use tcp::{ExchangeId, Invalid, SeqShift, Side, Stage, Tcp};
+
+use key::Hasher;
+use list::{Links, List};
+use nat::{MappingId, Mappings};
+use wheel::Wheel;
+
+counter_stage! {
+    /// What the flow table did.
+    pub enum Counter {
+        /// Flows opened.
+        Opened = "opened",
+        /// Flows that ended by their timeout.
+        Expired = "expired",
+        /// Ended flows given away in a full table.
+        EvictedOver = "evicted-over",
+        /// Unanswered flows given away.
+        EvictedFresh = "evicted-fresh",
+        /// Silent datagram flows given away.
+        EvictedDatagram = "evicted-datagram",
+        /// Silent connections given away.
+        EvictedEstablished = "evicted-established",
+        /// New flows refused: table full of active flows.
+        RefusedFull = "refused-full",
+        /// New flows refused: their host has its share.
+        RefusedHost = "refused-host",
+        /// New flows refused: no port was free.
+        RefusedPort = "refused-port",
+        /// Segments with impossible control bits.
+        InvalidFlags = "invalid-flags",
+        /// Segments outside the window.
+        InvalidWindow = "invalid-window",
+        /// Segments that acknowledge what was not sent.
+        InvalidAck = "invalid-ack",
+    }
+}
+
+/// Why a new flow was refused; counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
+pub enum Refused {
+    /// Every entry belongs to an active flow.
+    Full,
+    /// The client has its share of the table.
+    Host,
+    /// No port of ours was free.
+    Port,
+}
+
+/// Names an entry; goes stale when the entry ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, defmt::Format)]
+pub struct EntryId {
+    index: u16,
+    generation: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Class {
+    Free,
+    Over,
+    Embryo,
+    Single,
+    Datagram,
+    Established,
+}
+
+const CLASSES: usize = 6;
+
+/// A flow's place in the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    key: FlowKey,
+    wan_port: u16,
+    /// Next in the bucket by client side, plus one; next free place while free.
+    next_flow: u16,
+    /// Next in the bucket by WAN side, plus one.
+    next_reply: u16,
+    generation: u16,
+    mapping: MappingId,
+    class: Class,
+    last_seen: Instant,
+    /// State of the connection; meaningful if the protocol is TCP.
+    pub tcp: Tcp,
+}
+
+impl Entry {
+    const FREE: Self = Self {
+        key: FlowKey {
+            client: Ipv4Address::UNSPECIFIED,
+            remote: Ipv4Address::UNSPECIFIED,
+            client_port: 0,
+            remote_port: 0,
+            protocol: Protocol::Tcp,
+        },
+        wan_port: 0,
+        next_flow: 0,
+        next_reply: 0,
+        generation: 0,
+        mapping: MappingId::NONE,
+        class: Class::Free,
+        last_seen: Instant::ZERO,
+        tcp: Tcp::NONE,
+    };
+
+    /// The flow as its client names it.
+    #[inline]
+    pub const fn key(&self) -> &FlowKey {
+        &self.key
+    }
+
+    /// Port of ours, or identifier, that stands for the client's.
+    #[inline]
+    pub const fn wan_port(&self) -> u16 {
+        self.wan_port
+    }
+
+    /// When its last packet passed.
+    pub const fn last_seen(&self) -> Instant {
+        self.last_seen
+    }
+
+    const fn reply_key(&self) -> ReplyKey {
+        ReplyKey {
+            remote: self.key.remote,
+            remote_port: self.key.remote_port,
+            wan_port: self.wan_port,
+            protocol: self.key.protocol,
+        }
+    }
+
+    /// How long the flow may stay silent.
+    fn timeout(&self) -> Duration {
+        match (self.class, self.key.protocol) {
+            (Class::Single | Class::Datagram, Protocol::Icmp) => ICMP_TIMEOUT,
+            (Class::Single | Class::Datagram, _) if self.key.remote_port == DNS_PORT => DNS_TIMEOUT,
+            (Class::Single, _) => UDP_UNANSWERED_TIMEOUT,
+            (Class::Datagram, _) => UDP_TIMEOUT,
+            (Class::Over | Class::Embryo | Class::Established | Class::Free, _) => {
+                match self.tcp.state {
+                    tcp::State::SynSent
+                    | tcp::State::SynReceived
+                    | tcp::State::Closing
+                    | tcp::State::TimeWait => TCP_TRANSITORY_TIMEOUT,
+                    tcp::State::Established => TCP_ESTABLISHED_TIMEOUT,
+                    tcp::State::HalfClosed => TCP_HALF_CLOSED_TIMEOUT,
+                    tcp::State::Closed => TCP_RESET_TIMEOUT,
+                }
+            }
+        }
+    }
+
+    fn is_pinned(&self) -> bool {
+        self.key.protocol == Protocol::Tcp && matches!(self.tcp.stage, Stage::Exchange(_))
+    }
+}
+
+const DNS_PORT: u16 = 53;
+
+/// All flows.
+pub struct Table {
+    entries: [Entry; FLOWS],
+    by_flow: [u16; FLOW_BUCKETS],
+    by_reply: [u16; FLOW_BUCKETS],
+    mappings: Mappings,
+    wheel: Wheel,
+    classes: [List; CLASSES],
+    class_links: [Links; FLOWS],
+    /// Entries of each host that are not over, by the last byte of its address: hosts of a larger
+    /// net whose last bytes agree share one count.
+    live: [u16; 256],
+    /// Those of them without an answer yet.
+    fresh: [u16; 256],
+    hasher: Hasher,
+    /// First place that was given back, plus one.
+    free: u16,
+    /// Places that were ever used.
+    used: u16,
+    len: u16,
+    /// What happened so far.
+    pub counts: Counts<Counter>,
+}
+
+impl Table {
+    /// No flow; all bytes zero. Call [`set_seed`](Self::set_seed) before use.
+    pub const EMPTY: Self = Self {
+        entries: [Entry::FREE; FLOWS],
+        by_flow: [0; FLOW_BUCKETS],
+        by_reply: [0; FLOW_BUCKETS],
+        mappings: Mappings::EMPTY,
+        wheel: Wheel::EMPTY,
+        classes: [List::EMPTY; CLASSES],
+        class_links: [Links::NONE; FLOWS],
+        live: [0; 256],
+        fresh: [0; 256],
+        hasher: Hasher::ZERO,
+        free: 0,
+        used: 0,
+        len: 0,
+        counts: Counts::new(),
+    };
+
+    /// Keys the hashes and the choice of ports; forgets all flows.
+    pub fn set_seed(&mut self, seed: u64) {
+        self.clear();
+        self.hasher = Hasher::new(seed);
+    }
+
+    /// Flows in the table.
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// There is no flow.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The entry, unless it has ended.
+    #[inline]
+    pub fn get(&self, id: EntryId) -> Option<&Entry> {
+        let entry = self.entries.get(usize::from(id.index))?;
+        (entry.generation == id.generation && entry.class != Class::Free).then_some(entry)
+    }
+
+    /// The entry, unless it has ended.
+    #[inline]
+    pub fn get_mut(&mut self, id: EntryId) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(usize::from(id.index))?;
+        (entry.generation == id.generation && entry.class != Class::Free).then_some(entry)
+    }
+
+    /// All flows, in the order of their places.
+    pub fn iter(&self) -> impl Iterator<Item = (EntryId, &Entry)> + '_ {
+        let used = self.entries.iter().take(usize::from(self.used)).enumerate();
+        used.filter(|(_, entry)| entry.class != Class::Free)
+            .map(|(index, entry)| {
+                (
+                    EntryId {
+                        index: index as u16,
+                        generation: entry.generation,
+                    },
+                    entry,
+                )
+            })
+    }
+
+    /// Finds a flow by what its client sends.
+    #[inline]
+    pub fn find(&self, key: &FlowKey) -> Option<EntryId> {
+        let mut at = self.by_flow[self.hasher.flow(key)];
+        while let Some(index) = at.checked_sub(1) {
+            let entry = &self.entries[usize::from(index)];
+            if entry.key == *key {
+                return Some(EntryId {
+                    index,
+                    generation: entry.generation,
+                });
+            }
+            at = entry.next_flow;
+        }
+        None
+    }
+
+    /// Finds a flow by what its origin sends.
+    #[inline]
+    pub fn find_reply(&self, key: &ReplyKey) -> Option<EntryId> {
+        let mut at = self.by_reply[self.hasher.reply(key)];
+        while let Some(index) = at.checked_sub(1) {
+            let entry = &self.entries[usize::from(index)];
+            if entry.reply_key() == *key {
+                return Some(EntryId {
+                    index,
+                    generation: entry.generation,
+                });
+            }
+            at = entry.next_reply;
+        }
+        None
+    }
+
+    /// Makes the entry for a client's first packet; `tcp` is its state after the SYN.
+    ///
+    /// # Errors
+    /// [`Refused`] when there is no room for it; counted.
+    pub fn open(
+        &mut self,
+        now: Instant,
+        key: FlowKey,
+        tcp: Option<Tcp>,
+    ) -> Result<EntryId, Refused> {
+        debug_assert_eq!(tcp.is_some(), key.protocol == Protocol::Tcp);
+        let opened = self.try_open(now, key, tcp);
+        self.counts.bump(match opened {
+            Ok(_) => Counter::Opened,
+            Err(Refused::Full) => Counter::RefusedFull,
+            Err(Refused::Host) => Counter::RefusedHost,
+            Err(Refused::Port) => Counter::RefusedPort,
+        });
+        opened
+    }
+
+    fn try_open(
+        &mut self,
+        now: Instant,
+        key: FlowKey,
+        tcp: Option<Tcp>,
+    ) -> Result<EntryId, Refused> {
+        self.make_room(now, key.client)?;
+        let mapped =
+            self.mappings
+                .acquire(&mut self.hasher, key.protocol, key.client, key.client_port);
+        let (mapping, wan_port) = mapped.ok_or(Refused::Port)?;
+        let index = self.place();
+        let class = if tcp.is_some() {
+            Class::Embryo
+        } else {
+            Class::Single
+        };
+        let entry = &mut self.entries[usize::from(index)];
+        *entry = Entry {
+            key,
+            wan_port,
+            mapping,
+            class,
+            last_seen: now,
+            tcp: tcp.unwrap_or(Tcp::NONE),
+            generation: entry.generation,
+            ..Entry::FREE
+        };
+        let (id, reply_key, deadline) = (
+            EntryId {
+                index,
+                generation: entry.generation,
+            },
+            entry.reply_key(),
+            now + entry.timeout(),
+        );
+        let (flow, reply) = (self.hasher.flow(&key), self.hasher.reply(&reply_key));
+        let entry = &mut self.entries[usize::from(index)];
+        entry.next_flow = core::mem::replace(&mut self.by_flow[flow], index + 1);
+        entry.next_reply = core::mem::replace(&mut self.by_reply[reply], index + 1);
+        self.wheel.insert(index, deadline);
+        self.enlist(index);
+        self.len += 1;
+        Ok(id)
+    }
+
+    /// Takes a segment of a flow; `len` is its length in sequence space, `options` is called for
+    /// SYNs only.
+    ///
+    /// # Errors
+    /// [`Invalid`] when it does not belong to the connection (counted) or the entry has ended.
+    #[inline]
+    pub fn on_tcp(
+        &mut self,
+        now: Instant,
+        id: EntryId,
+        direction: Direction,
+        tcp: &packet::Tcp,
+        len: u32,
+        options: impl FnOnce() -> Summary,
+    ) -> Result<(), Invalid> {
+        let Some(entry) = self.get_mut(id) else {
+            return Err(Invalid::Window);
+        };
+        let before = entry.tcp.state;
+        let segment = entry.tcp.in_origin_view(direction, tcp, len);
+        match entry.tcp.on_segment(direction, &segment, options) {
+            Ok(()) => {
+                entry.last_seen = now;
+                entry.tcp.check();
+                if entry.tcp.state != before {
+                    self.reclassify(now, id.index);
+                }
+                Ok(())
+            }
+            Err(invalid) => {
+                self.counts.bump(match invalid {
+                    Invalid::Flags => Counter::InvalidFlags,
+                    Invalid::Window => Counter::InvalidWindow,
+                    Invalid::Ack => Counter::InvalidAck,
+                });
+                Err(invalid)
+            }
+        }
+    }
+
+    /// Takes a datagram or an ICMP echo of a flow.
+    #[inline]
+    pub fn on_datagram(&mut self, now: Instant, id: EntryId, direction: Direction) {
+        let Some(entry) = self.get_mut(id) else {
+            return;
+        };
+        entry.last_seen = now;
+        if entry.class == Class::Single && direction == Direction::Reply {
+            self.set_class(now, id.index, Class::Datagram);
+        }
+    }
+
+    /// Keeps a flow alive that the router answers itself, and takes over a state that was changed
+    /// through [`get_mut`](Self::get_mut).
+    pub fn touch(&mut self, now: Instant, id: EntryId) {
+        if let Some(entry) = self.get_mut(id) {
+            entry.last_seen = now;
+            if entry.key.protocol == Protocol::Tcp {
+                self.reclassify(now, id.index);
+            }
+        }
+    }
+
+    /// Ends flows that were silent for too long; at most [`FLOW_STEPS_MAX`] are looked at.
+    pub fn poll(&mut self, now: Instant) {
+        for _ in 0..FLOW_STEPS_MAX {
+            let Some(index) = self.wheel.take_due(now) else {
+                return;
+            };
+            let entry = &self.entries[usize::from(index)];
+            let last_seen = if entry.is_pinned() {
+                now
+            } else {
+                entry.last_seen
+            };
+            let deadline = last_seen + entry.timeout();
+            self.wheel.insert(index, deadline);
+            if deadline <= now {
+                self.counts.bump(Counter::Expired);
+                self.remove_index(index);
+            }
+        }
+    }
+
+    /// When [`poll`](Self::poll) may have something to do.
+    pub fn poll_at(&self) -> Option<Instant> {
+        self.wheel.next_due()
+    }
+
+    /// Ends a flow.
+    pub fn remove(&mut self, id: EntryId) {
+        if self.get(id).is_some() {
+            self.remove_index(id.index);
+        }
+    }
+
+    /// Ends all flows, as after a change of the WAN address.
+    pub fn clear(&mut self) {
+        for index in 0..self.used {
+            if self.entries[usize::from(index)].class != Class::Free {
+                self.remove_index(index);
+            }
+        }
+    }
+
+    fn remove_index(&mut self, index: u16) {
+        let entry = self.entries[usize::from(index)];
+        self.delist(index);
+        self.wheel.remove(index);
+        let bucket = self.hasher.flow(&entry.key);
+        nat::unlink(
+            &mut self.by_flow[bucket],
+            &mut self.entries,
+            index,
+            |entry| &mut entry.next_flow,
+        );
+        let bucket = self.hasher.reply(&entry.reply_key());
+        nat::unlink(
+            &mut self.by_reply[bucket],
+            &mut self.entries,
+            index,
+            |entry| &mut entry.next_reply,
+        );
+        self.mappings.release(&self.hasher, entry.mapping);
+        self.entries[usize::from(index)] = Entry {
+            generation: entry.generation.wrapping_add(1),
+            next_flow: self.free,
+            ..Entry::FREE
+        };
+        self.free = index + 1;
+        self.len -= 1;
+    }
+
+    /// A free place; [`make_room`](Self::make_room) saw to it that there is one.
+    fn place(&mut self) -> u16 {
+        match self.free.checked_sub(1) {
+            Some(index) => {
+                self.free = self.entries[usize::from(index)].next_flow;
+                index
+            }
+            None => {
+                self.used += 1;
+                self.used - 1
+            }
+        }
+    }
+
+    /// Moves a connection to the class of its state and sets its deadline anew.
+    fn reclassify(&mut self, now: Instant, index: u16) {
+        let class = match self.entries[usize::from(index)].tcp.state {
+            tcp::State::SynSent | tcp::State::SynReceived => Class::Embryo,
+            tcp::State::Established | tcp::State::HalfClosed | tcp::State::Closing => {
+                Class::Established
+            }
+            tcp::State::TimeWait | tcp::State::Closed => Class::Over,
+        };
+        self.set_class(now, index, class);
+    }
+
+    fn set_class(&mut self, now: Instant, index: u16, class: Class) {
+        if self.entries[usize::from(index)].class != class {
+            self.delist(index);
+            self.entries[usize::from(index)].class = class;
+            self.enlist(index);
+        }
+        let deadline = now + self.entries[usize::from(index)].timeout();
+        self.wheel.remove(index);
+        self.wheel.insert(index, deadline);
+    }
+
+    fn enlist(&mut self, index: u16) {
+        let (class, host) = self.class_and_host(index);
+        self.classes[class as usize].push_back(&mut self.class_links, index);
+        self.live[host] += u16::from(class != Class::Over);
+        self.fresh[host] += u16::from(matches!(class, Class::Embryo | Class::Single));
+    }
+
+    fn delist(&mut self, index: u16) {
+        let (class, host) = self.class_and_host(index);
+        self.classes[class as usize].remove(&mut self.class_links, index);
+        self.live[host] -= u16::from(class != Class::Over);
+        self.fresh[host] -= u16::from(matches!(class, Class::Embryo | Class::Single));
+    }
+
+    fn class_and_host(&self, index: u16) -> (Class, usize) {
+        let entry = &self.entries[usize::from(index)];
+        (entry.class, host_of(entry.key.client))
+    }
+}
+
+/// Index of a host's counts.
+fn host_of(client: Ipv4Address) -> usize {
+    usize::from(client.octets()[3])
+}
+
+#[cfg(test)]
+mod tests;
