@@ -36,10 +36,7 @@ impl<R: Regs, const TX: usize> Console<R, TX> {
 
     /// The next byte typed; damaged ones are skipped.
     pub fn read(&mut self) -> Option<u8> {
-        match self.uart.read_byte() {
-            Ok(byte) => Some(byte),
-            Err(nb::Error::WouldBlock | nb::Error::Other(_)) => None,
-        }
+        self.uart.read_byte().ok()
     }
 
     /// Sends at most `budget` bytes; true when something is left.
@@ -132,7 +129,7 @@ mod tests {
         let mut line = Line::default();
         let mut console: Console<_, 64> = Console::new(Uart::adopt(&mut line));
         write!(console, "a\nb\r\n\r").unwrap();
-        write!(console, "\n").unwrap();
+        writeln!(console).unwrap();
         assert!(!console.drain(100));
         assert_eq!(line.sent, b"a\r\nb\r\n\r\n");
     }

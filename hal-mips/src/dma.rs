@@ -185,10 +185,8 @@ impl FramePool {
     #[inline]
     pub fn put(&mut self, frame: Frame) {
         // There is room for all frames of the board (I1); a frame more than that would be forgotten, not freed.
-        if let Err(extra) = self.free.push(frame) {
-            debug_assert!(false, "more frames than buffers");
-            core::mem::forget(extra);
-        }
+        let refused = self.free.push(frame);
+        debug_assert!(refused.is_ok(), "more frames than buffers");
     }
 
     /// Frames available.
@@ -276,10 +274,8 @@ pub(crate) mod tests {
         frame.set_length(usize::MAX);
         assert_eq!(frame.length(), FRAME_BYTES_MAX);
         // SAFETY: the only use of the buffer.
-        assert_eq!(
-            unsafe { frame.room() }.len(),
-            HEADER_BYTES + FRAME_BYTES_MAX
-        );
+        let room = unsafe { frame.room() };
+        assert_eq!(room.len(), HEADER_BYTES + FRAME_BYTES_MAX);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use core::panic::PanicInfo;
 
 use super::cell::MainCell;
 use super::keep::{self, Reason};
-use super::{cache, cp0, time};
+use super::{cache, cp0, stack, time};
 
 global_asm!(
     r#"
@@ -316,7 +316,11 @@ fn record(reason: Reason, epc: u32, cause: u32, bad_address: u32, message: fmt::
 #[unsafe(no_mangle)]
 extern "C" fn hal_exception(frame: &Frame) -> ! {
     let code = frame.cause >> 2 & 31;
-    let text = cause_text(code);
+    let text = if (2..=3).contains(&code) && stack::is_guard(frame.bad_address as usize) {
+        "the stack ran over"
+    } else {
+        cause_text(code)
+    };
     record(
         Reason::Exception,
         frame.epc,

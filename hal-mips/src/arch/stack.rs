@@ -1,6 +1,11 @@
 //! The stack's bounds: painted at boot, so that its deepest use can be told.
+//!
+//! Below its bottom nothing is mapped (`start.rs`): running over it is an exception, not silent damage.
 
 const PAINT: u32 = 0x5354_434b;
+
+/// Where the unmapped pages below the stack begin.
+const GUARD: usize = 0xc000_0000;
 
 unsafe extern "C" {
     static __stack_bottom: u8;
@@ -29,7 +34,7 @@ pub fn size() -> usize {
     &raw const __stack_top as usize - bottom()
 }
 
-/// Deepest use since boot, bytes; `size()` means that it probably ran over.
+/// Deepest use since boot, bytes.
 pub fn deepest() -> usize {
     let top = &raw const __stack_top as usize;
     let mut word = bottom();
@@ -40,9 +45,7 @@ pub fn deepest() -> usize {
     top - word
 }
 
-/// Whether the lowest word is still untouched. Cheap; the main loop asks each turn.
-#[inline]
-pub fn intact() -> bool {
-    // SAFETY: the lowest word of the stack, always mapped RAM.
-    unsafe { (bottom() as *const u32).read_volatile() == PAINT }
+/// Whether an address lies where a stack that runs over first faults.
+pub(super) fn is_guard(address: usize) -> bool {
+    (GUARD..bottom()).contains(&address)
 }

@@ -1,4 +1,4 @@
-//! From the boot loader's jump to `main`: caches, Status, exception vectors, `.bss`, stack.
+//! From the boot loader's jump to `main`: caches, Status, exception vectors, `.bss`, stack and its guard.
 //!
 //! Follows: MIPS32 Architecture for Programmers volume III (release 1); 4K processor core family
 //! software user's manual, chapters 5 (CP0) and 7 (caches).
@@ -104,6 +104,46 @@ _start:
     bne     $t0, $t1, 7b
      sw     $zero, -4($t0)
 8:
+    # TLB: entry 0 is the stack, a pair of 256 KiB pages at 0xc0000000: the even one invalid, so that a stack
+    # that runs over faults instead of writing on; the others match nothing
+    mfc0    $t0, $16, 1              # Config1.MMUSize: entries - 1
+    srl     $t0, $t0, 25
+    andi    $t0, $t0, 63
+    mtc0    $zero, $2
+    mtc0    $zero, $3
+    mtc0    $zero, $5
+    lui     $t1, 0x8000              # an address of kseg0 is never looked up; each entry has its own
+    addiu   $t2, $zero, 0x2000
+9:
+    mtc0    $t0, $0
+    mtc0    $t1, $10
+    ssnop
+    ssnop
+    ssnop
+    tlbwi
+    addu    $t1, $t1, $t2
+    bnez    $t0, 9b
+     addiu  $t0, $t0, -1
+    li      $t0, 0x0007e000          # PageMask: 256 KiB
+    mtc0    $t0, $5
+    lui     $t0, 0xc000
+    mtc0    $t0, $10
+    li      $t0, 1                   # even page: global, invalid
+    mtc0    $t0, $2
+    la      $t0, __stack_physical
+    srl     $t0, $t0, 6
+    ori     $t0, $t0, 0x1f           # odd page: cached, writable, valid, global
+    mtc0    $t0, $3
+    mtc0    $zero, $0
+    ssnop
+    ssnop
+    ssnop
+    tlbwi
+    li      $t0, 1
+    mtc0    $t0, $6                  # wired: entry 0
+    ssnop
+    ssnop
+    ssnop
     la      $sp, __stack_top - 32
     move    $gp, $zero
     move    $fp, $zero

@@ -11,63 +11,58 @@ use crate::mmio::Regs;
 /// Clock of the 8254, Hz.
 pub const TIMER_HERTZ: u32 = 1_193_182;
 
-/// Timer ticks measured over: about 20 ms.
-const SPAN: u32 = 24_000;
-/// Longest accepted gap between two looks, timer ticks: below half of the 16-bit range, or a wrap could hide.
-const GAP_MAX: u32 = 12_000;
-/// Looks at the timer before giving up; each takes well over 1 us.
-const LOOKS_MAX: u32 = 200_000;
-const ATTEMPTS: u32 = 4;
+/// Timer ticks of one measurement: about 10 ms.
+const SPAN: u32 = 12_000;
+/// Looks at the timer in one measurement before it is given up; each takes well over 1 us.
+const LOOKS_MAX: u32 = 50_000;
+/// Measurements made before giving up: under a second in all.
+const MEASUREMENTS_MAX: usize = 64;
+/// Two measurements agree when they differ by less than this part.
+const AGREEMENT: u32 = 2_000;
 
 const CONTROL: usize = 3;
 
-/// Measures how fast `count` runs, Hz; `None` when the timer stands still or no attempt was undisturbed.
+/// Measures how fast `count` runs, Hz; `None` when the timer stands still or no two measurements agree.
 ///
-/// On a shared host the emulator may be stopped between any two looks; a pair whose gap in `count`
-/// is more than 8 times the usual one does not end a measurement, and an attempt with a gap that could hide
-/// a wrap is thrown away.
+/// On a shared host the emulator may be stopped at any place, so one measurement proves nothing: a stop within a look
+/// shifts the two counters against each other, and a stop of 55 ms hides a whole turn of the timer. Both are
+/// irregular; the first two measurements that agree are believed.
 pub fn measure<R: Regs>(regs: &mut R, mut count: impl FnMut() -> u32) -> Option<u32> {
     regs.write8(CONTROL, 0x34); // counter 0, low then high byte, mode 2, binary
     regs.write8(0, 0);
     regs.write8(0, 0); // reload 65536
-    (0..ATTEMPTS).find_map(|_| attempt(regs, &mut count))
+    let mut found: heapless::Vec<u32, MEASUREMENTS_MAX> = heapless::Vec::new();
+    while !found.is_full() {
+        let hertz = once(regs, &mut count)?;
+        let like = |other: &&u32| other.abs_diff(hertz) < hertz / AGREEMENT;
+        if let Some(other) = found.iter().find(like) {
+            return Some(hertz.midpoint(*other))
+                .filter(|hertz| (10_000_000..1_000_000_000).contains(hertz));
+        }
+        found.push(hertz).ok()?;
+    }
+    None
 }
 
-/// Timer value and the Count before and after it was latched.
-fn look<R: Regs>(regs: &mut R, count: &mut impl FnMut() -> u32) -> (u16, u32, u32) {
+/// Timer value, and Count when it was latched.
+fn look<R: Regs>(regs: &mut R, count: &mut impl FnMut() -> u32) -> (u16, u32) {
     let before = count();
     regs.write8(CONTROL, 0); // latch counter 0
-    let after = count();
-    let value = u16::from_le_bytes([regs.read8(0), regs.read8(0)]);
-    (value, before, after)
+    (u16::from_le_bytes([regs.read8(0), regs.read8(0)]), before)
 }
 
-fn attempt<R: Regs>(regs: &mut R, count: &mut impl FnMut() -> u32) -> Option<u32> {
-    // The usual time a latch takes: the least of a few.
-    let usual = (0..8)
-        .map(|_| look(regs, count))
-        .map(|(_, before, after)| after.wrapping_sub(before))
-        .min()?
-        .max(16);
-    let (mut last, start) = (0..64)
-        .map(|_| look(regs, count))
-        .find(|(_, before, after)| after.wrapping_sub(*before) <= usual * 8)
-        .map(|(value, before, _)| (value, before))?;
+/// One measurement; `None` when the timer does not move.
+fn once<R: Regs>(regs: &mut R, count: &mut impl FnMut() -> u32) -> Option<u32> {
+    let (mut last, start) = look(regs, count);
     let mut passed = 0u32;
     for _ in 0..LOOKS_MAX {
-        let (value, before, after) = look(regs, count);
-        let gap = u32::from(last.wrapping_sub(value)); // it counts down
-        if gap > GAP_MAX {
-            return None;
-        }
-        passed += gap;
+        let (value, now) = look(regs, count);
+        passed += u32::from(last.wrapping_sub(value)); // it counts down
         last = value;
-        if passed >= SPAN && after.wrapping_sub(before) <= usual * 8 {
+        if passed >= SPAN {
             let hertz =
-                u64::from(before.wrapping_sub(start)) * u64::from(TIMER_HERTZ) / u64::from(passed);
-            return u32::try_from(hertz)
-                .ok()
-                .filter(|hertz| (10_000_000..1_000_000_000).contains(hertz));
+                u64::from(now.wrapping_sub(start)) * u64::from(TIMER_HERTZ) / u64::from(passed);
+            return Some(u32::try_from(hertz).unwrap_or(u32::MAX));
         }
     }
     None
@@ -135,11 +130,11 @@ mod tests {
         let mut calls = 0u64;
         let stall = move || {
             calls += 1;
-            // a stall of 3 ms now and then, at all phases
-            if calls.is_multiple_of(997) {
-                3_000_000
-            } else {
-                0
+            // at all phases, 3 ms now and then, and sometimes longer than the timer's turn
+            match calls {
+                calls if calls.is_multiple_of(9_973) => 70_000_000,
+                calls if calls.is_multiple_of(997) => 3_000_000,
+                _ => 0,
             }
         };
         let found = u64::from(run(166_666_667, true, stall).unwrap());
