@@ -157,8 +157,13 @@ fn offset_in_block(position: u64) -> usize {
 }
 
 impl Extents {
+    /// Nothing held; the stream begins at position 0.
+    pub const fn new() -> Self {
+        Extents::at(0)
+    }
+
     /// Nothing held; the stream begins at `base`.
-    pub const fn new(base: u64) -> Self {
+    pub const fn at(base: u64) -> Self {
         Extents {
             base,
             intervals: Vec::new(),
@@ -541,6 +546,12 @@ impl Extents {
                 "I3"
             );
         }
+    }
+}
+
+impl Default for Extents {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

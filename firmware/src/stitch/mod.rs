@@ -16,14 +16,18 @@
 //! never mixed with them.
 
 mod control;
+pub mod endpoint;
 pub mod extents;
 mod rtt;
 mod scoreboard;
 pub mod sender;
 
 #[cfg(test)]
+mod smoltcp_peer;
+#[cfg(test)]
 mod testnet;
 
+pub use endpoint::{Endpoint, Outgoing, Received};
 pub use extents::{Block, Extents, Pool, Refused, Written};
 pub use sender::{AckInfo, AckOutcome, Kind, Sender, SenderConfig, Transmit};
 

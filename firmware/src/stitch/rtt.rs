@@ -8,7 +8,7 @@ use smoltcp::time::{Duration, Instant};
 
 /// RFC 6298, 2.1: before the first sample.
 const RTO_INITIAL_US: u32 = 1_000_000;
-/// RFC 6298, 2.5: an upper bound of at least 60 s.
+/// No sample and no timeout is longer (RFC 6298, 2.5: a bound of at least 60 s).
 const RTO_MAX_US: u32 = 60_000_000;
 /// RFC 6298, 2.2: G.
 const GRANULARITY_US: u32 = 1_000;
@@ -27,18 +27,21 @@ pub(super) struct Rtt {
     min_since: Instant,
     rto_us: u32,
     rto_min_us: u32,
+    rto_max_us: u32,
 }
 
 impl Rtt {
-    pub(super) fn new(rto_min: Duration, now: Instant) -> Self {
+    pub(super) fn new(rto_min: Duration, rto_max: Duration, now: Instant) -> Self {
+        let rto_max_us = rto_max.total_micros().min(u64::from(RTO_MAX_US)) as u32;
         Rtt {
             srtt8: 0,
             var4: 0,
             min_now: u32::MAX,
             min_before: u32::MAX,
             min_since: now,
-            rto_us: RTO_INITIAL_US,
-            rto_min_us: (rto_min.total_micros() as u32).clamp(GRANULARITY_US, RTO_MAX_US),
+            rto_us: RTO_INITIAL_US.min(rto_max_us),
+            rto_min_us: (rto_min.total_micros() as u32).clamp(GRANULARITY_US, rto_max_us),
+            rto_max_us,
         }
     }
 
@@ -55,7 +58,7 @@ impl Rtt {
         }
         self.rto_us = (self.srtt8 >> 3)
             .saturating_add(self.var4.max(GRANULARITY_US))
-            .clamp(self.rto_min_us, RTO_MAX_US);
+            .clamp(self.rto_min_us, self.rto_max_us);
         if now - self.min_since >= MIN_WINDOW {
             self.min_before = self.min_now;
             self.min_now = u32::MAX;
@@ -78,7 +81,7 @@ impl Rtt {
     /// The timeout after `backoff` doublings.
     pub(super) fn rto(&self, backoff: u8) -> Duration {
         let us = u64::from(self.rto_us) << backoff.min(20);
-        Duration::from_micros(us.min(u64::from(RTO_MAX_US)))
+        Duration::from_micros(us.min(u64::from(self.rto_max_us)))
     }
 }
 
@@ -87,7 +90,11 @@ mod tests {
     use super::*;
 
     fn after(samples_ms: &[u64]) -> Rtt {
-        let mut rtt = Rtt::new(Duration::from_millis(200), Instant::ZERO);
+        let mut rtt = Rtt::new(
+            Duration::from_millis(200),
+            Duration::from_secs(60),
+            Instant::ZERO,
+        );
         for &ms in samples_ms {
             rtt.on_sample(Instant::ZERO, Duration::from_millis(ms));
         }

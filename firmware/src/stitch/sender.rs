@@ -85,6 +85,8 @@ pub struct SenderConfig {
     /// Least retransmission timeout. RFC 6298 says 1 s; 200 ms is above every delayed ACK in use
     /// (Linux 40 ms, Windows and macOS up to 200 ms) and what other stacks do.
     pub rto_min: Duration,
+    /// Largest timeout after backing off; RFC 6298 wants 60 s, one hop to a known neighbour less.
+    pub rto_max: Duration,
     /// Round trip known beforehand, from a handshake.
     pub rtt: Option<Duration>,
     /// Without progress for so long the peer is given up (RFC 9293, 3.8.3: R2 of 100 s at least).
@@ -111,6 +113,7 @@ impl SenderConfig {
             flight_max: 1 << 20,
             loss_response: LossResponse::Measured,
             rto_min: Duration::from_millis(200),
+            rto_max: Duration::from_secs(60),
             rtt: None,
             give_up: Duration::from_secs(100),
         }
@@ -268,7 +271,7 @@ impl Sender {
     pub fn new(config: SenderConfig, now: Instant) -> Self {
         let mss = u32::from(config.mss.max(1));
         let seq = config.first_seq;
-        let mut rtt = Rtt::new(config.rto_min, now);
+        let mut rtt = Rtt::new(config.rto_min, config.rto_max, now);
         if let Some(sample) = config.rtt {
             rtt.on_sample(now, sample);
         }

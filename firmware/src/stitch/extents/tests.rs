@@ -46,7 +46,7 @@ struct Model {
 fn run(start: u64, ops: &[Op]) -> Result<(), TestCaseError> {
     let mut memory = memory(16);
     let mut pool = Pool::new(&mut memory);
-    let mut extents = Extents::new(start);
+    let mut extents = Extents::at(start);
     let mut model = Model {
         base: start,
         bytes: Default::default(),
@@ -157,7 +157,7 @@ proptest! {
 fn a_held_byte_is_never_overwritten() {
     let mut memory = memory(4);
     let mut pool = Pool::new(&mut memory);
-    let mut extents = Extents::new(0);
+    let mut extents = Extents::new();
     extents.write(&mut pool, 2, b"cd").unwrap();
     let written = extents.write(&mut pool, 0, b"abXXef").unwrap();
     assert_eq!(
@@ -177,7 +177,7 @@ fn a_held_byte_is_never_overwritten() {
 fn a_refused_write_takes_nothing() {
     let mut memory = memory(2);
     let mut pool = Pool::new(&mut memory);
-    let mut extents = Extents::new(0);
+    let mut extents = Extents::new();
     let three_blocks = vec![1; 2 * STITCH_BLOCK_BYTES + 1];
     assert_eq!(
         extents.write(&mut pool, 0, &three_blocks),
@@ -207,7 +207,7 @@ fn a_refused_write_takes_nothing() {
 fn a_guarantee_holds_against_another_stream_that_takes_all_it_can() {
     let mut memory = memory(8);
     let mut pool = Pool::new(&mut memory);
-    let (mut quiet, mut greedy) = (Extents::new(0), Extents::new(0));
+    let (mut quiet, mut greedy) = (Extents::new(), Extents::new());
     quiet.guarantee(&mut pool, 3).unwrap();
     assert_eq!(greedy.guarantee(&mut pool, 6), Err(Refused::Blocks));
     let block = [7; STITCH_BLOCK_BYTES];
@@ -238,7 +238,7 @@ fn a_guarantee_holds_against_another_stream_that_takes_all_it_can() {
 fn slices_of_a_segment_span_two_blocks() {
     let mut memory = memory(4);
     let mut pool = Pool::new(&mut memory);
-    let mut extents = Extents::new(4000);
+    let mut extents = Extents::at(4000);
     extents
         .write(&mut pool, 4000, &bytes_at(4000, 5000))
         .unwrap();
