@@ -23,6 +23,25 @@ const ARP_RETRY_US: u64 = 500_000;
 /// Packets that wait for one neighbour at most.
 const WAITING_MAX: usize = 64;
 
+/// The seed that makes a smoltcp interface give its first connection this initial sequence number.
+///
+/// Sequence numbers that wrap in the middle of a reply are rare by chance. smoltcp draws them from one generator
+/// (its `rand.rs`, a 64-bit linear step), whose second output this is; so the step is undone twice.
+pub fn seed_of_first_isn(isn: u32) -> u64 {
+    const MULTIPLIER: u64 = 0xbb2e_fcec_3c39_611d;
+    const INCREMENT: u64 = 0x7590_ef39;
+    // Newton's iteration doubles the right bits of the inverse; an odd number is its own inverse to 3 bits.
+    let mut inverse = MULTIPLIER;
+    for _ in 0..5 {
+        inverse = inverse.wrapping_mul(2_u64.wrapping_sub(MULTIPLIER.wrapping_mul(inverse)));
+    }
+    let mut state = u64::from(isn) << 29;
+    for _ in 0..2 {
+        state = state.wrapping_sub(INCREMENT).wrapping_mul(inverse);
+    }
+    state
+}
+
 /// Packets between a host's Ethernet side and its smoltcp interface.
 #[derive(Debug)]
 pub struct IpQueues {

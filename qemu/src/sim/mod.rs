@@ -9,11 +9,13 @@
 pub mod behaviour;
 pub mod client;
 pub mod content;
+pub mod efficiency;
 pub mod ether;
 mod log;
 pub mod node;
 pub mod origin;
 pub mod scenario;
+pub mod shrink;
 pub mod tap;
 pub mod trace;
 pub mod world;
@@ -23,7 +25,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use firmware::budget::Memory;
 
 use scenario::{FAULTS, Fault};
@@ -47,9 +49,15 @@ pub struct Args {
     /// Lists the faults.
     #[arg(long)]
     list: bool,
+    /// Measures instead what the neighbour is worth, for sizes from 64 KiB to 32 MiB.
+    #[arg(long)]
+    efficiency: bool,
     /// Prints every frame's arrival; for one seed.
     #[arg(long)]
     trace: bool,
+    /// Makes a failing seed's run as small as it still fails, and traces that.
+    #[arg(long)]
+    shrink: bool,
     /// Writes a capture of each line into this folder; for one seed.
     #[arg(long)]
     pcap: Option<PathBuf>,
@@ -91,12 +99,31 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         return Ok(());
     }
+    if args.efficiency {
+        return std::thread::Builder::new()
+            .stack_size(STACK_BYTES)
+            .spawn(efficiency::print_table)
+            .context("cannot start a thread")?
+            .join()
+            .map_err(|panic| anyhow!("panic: {}", panic_text(&*panic)))?
+            .map_err(anyhow::Error::msg);
+    }
     let faults: Vec<&'static Fault> = match &args.fault {
         Some(name) => {
             vec![scenario::fault(name).with_context(|| format!("no fault {name}; see --list"))?]
         }
         None => FAULTS.iter().collect(),
     };
+    if args.shrink {
+        return std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .stack_size(STACK_BYTES)
+                .spawn_scoped(scope, || run_shrunk(&args, &faults))
+                .context("cannot start a thread")?
+                .join()
+                .map_err(|panic| anyhow!("panic: {}", panic_text(&*panic)))?
+        });
+    }
     let first = args.seed.unwrap_or(1);
     let single = args.trace || args.pcap.is_some();
     let count = match args.seed {
@@ -145,6 +172,40 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         bail!("{} of {} runs failed", tally.failed, tally.runs);
     }
     Ok(())
+}
+
+/// `lab sim --shrink`: one failing seed, made small, then traced.
+fn run_shrunk(args: &Args, faults: &[&'static Fault]) -> anyhow::Result<()> {
+    let seed = args.seed.context("--shrink needs --seed")?;
+    let fault = faults[(seed % faults.len() as u64) as usize];
+    let wrong = |setup: &Setup, trace: &TraceTo| {
+        let run = std::panic::AssertUnwindSafe(|| {
+            let report = simulate(setup, trace);
+            (scenario::judge(fault, setup, &report), Some(report))
+        });
+        std::panic::catch_unwind(run)
+            .unwrap_or_else(|panic| (vec![format!("panic: {}", panic_text(&*panic))], None))
+    };
+    let mut setup = scenario::setup(fault, seed);
+    setup.accel = !args.plain;
+    let (small, taken) = shrink::shrink(&setup, |setup| {
+        !wrong(setup, &TraceTo::default()).0.is_empty()
+    });
+    let trace = TraceTo {
+        print: true,
+        captures: args.pcap.clone(),
+    };
+    let (texts, report) = wrong(&small, &trace);
+    if let Some(report) = report {
+        print_report(&report);
+    }
+    println!("--- taken away: {}", taken.join(", "));
+    println!("--- left: {small:?}");
+    println!("--- fault {} seed {seed}", fault.name);
+    match texts.first() {
+        Some(_) => bail!("{}", texts.join("; ")),
+        None => Ok(()),
+    }
 }
 
 #[derive(Default)]

@@ -716,6 +716,13 @@ pub fn setup(fault: &Fault, seed: u64) -> Setup {
     setup.clients[0].push(plan);
     setup.origin.tx_bytes = (64 * 1024) << rng.below(3);
     setup.origin.reno = rng.below(4) > 0;
+    // In every fourth run a direction's sequence numbers wrap in its middle.
+    let (wrap, client, server) = (rng.below(4), rng.below(200), rng.below(size + 1_000));
+    let before = |bytes: u64| 0_u32.wrapping_sub(bytes as u32);
+    setup.first_isns = match wrap {
+        0 => (Some(before(client)), Some(before(server))),
+        _ => (None, None),
+    };
     (fault.apply)(&mut setup, &mut rng);
     setup.acts.sort_by_key(|(at, _)| *at);
     setup

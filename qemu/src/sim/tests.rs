@@ -139,3 +139,25 @@ fn a_client_may_leave_midway_or_close_its_side_first() {
     assert_eq!(end(Ending::CloseAfter(50_000)), End::Left);
     assert_eq!(end(Ending::HalfClose), End::Whole);
 }
+
+#[test]
+fn a_wished_initial_sequence_number_is_used() {
+    let gateway = Ipv4Address::new(203, 0, 113, 1);
+    let address = Ipv4Cidr::new(Ipv4Address::new(203, 0, 113, 2), 26);
+    let plan = FetchPlan::new(ORIGIN, vec![Ask::get(1, 1, "a.mp4", "")]);
+    let seed = super::ether::seed_of_first_isn(0xffff_ff00);
+    let mut client = Client::new(0, address, gateway, 1_500, vec![plan], seed);
+    let mut internet = Internet::new(&[Ipv4Cidr::new(gateway, 26)], OriginSetup::default(), 1);
+    let (mut frames, mut answers, mut seen) = (Vec::new(), Vec::new(), false);
+    for now in 0..4 {
+        client.poll(now, &mut frames);
+        for frame in frames.drain(..) {
+            seen |= super::trace::describe(&frame).contains(&format!("seq={} ", 0xffff_ff00_u32));
+            internet.on_frame(now, 0, &frame, &mut answers);
+        }
+        for (_, frame) in answers.drain(..) {
+            client.on_frame(&frame, &mut frames);
+        }
+    }
+    assert!(seen, "a SYN with that number leaves");
+}

@@ -16,6 +16,7 @@ use firmware::port::Port;
 use smoltcp::wire::{EthernetAddress, Ipv4Address, Ipv4Cidr};
 
 use super::client::{Client, FetchPlan, Outcome};
+use super::ether::seed_of_first_isn;
 use super::node::Node;
 use super::origin::{Internet, OriginLog, OriginSetup, earliest};
 use super::tap::{Tap, TapReport};
@@ -114,6 +115,8 @@ pub struct Setup {
     pub lines: Vec<Lines>,
     /// Connections of the client behind each router.
     pub clients: Vec<Vec<FetchPlan>>,
+    /// Initial sequence numbers of the first client's and the origins' first connection; drawn if absent.
+    pub first_isns: (Option<u32>, Option<u32>),
     /// MTU of the clients, bytes of IP packet.
     pub client_mtu: usize,
     /// Splitting is on, on the first router.
@@ -137,6 +140,7 @@ impl Setup {
             seed,
             lines: vec![Lines::default(); 2],
             clients: vec![Vec::new(); 2],
+            first_isns: (None, None),
             client_mtu: 1_500,
             accel: true,
             console: Vec::new(),
@@ -268,19 +272,22 @@ pub fn run(setup: &Setup, memories: &mut [Memory], trace: &TraceTo) -> Report {
             let [a, b, c, _] = lan_address(index).octets();
             let address = Ipv4Cidr::new(Ipv4Address::new(a, b, c, 100), 24);
             let plans = setup.clients.get(index).cloned().unwrap_or_default();
+            let isn = setup.first_isns.0.filter(|_| index == 0);
+            let seed = seeds.next_u64();
             Client::new(
                 index as u8,
                 address,
                 lan_address(index),
                 setup.client_mtu,
                 plans,
-                seeds.next_u64(),
+                isn.map_or(seed, seed_of_first_isn),
             )
         })
         .collect();
     let gateways: Vec<Ipv4Cidr> = (0..count)
         .map(|index| Ipv4Cidr::new(gateway(index), 26))
         .collect();
+    let origin_seed = seeds.next_u64();
     let captures = (0..count * 5)
         .map(|number| {
             let name = format!("{}-{}.pcap", Wire::ALL[number % 5].name(), number / 5);
@@ -294,7 +301,11 @@ pub fn run(setup: &Setup, memories: &mut [Memory], trace: &TraceTo) -> Report {
         nodes: Vec::new(),
         pipes,
         clients,
-        internet: Internet::new(&gateways, setup.origin.clone(), seeds.next_u64()),
+        internet: Internet::new(
+            &gateways,
+            setup.origin.clone(),
+            setup.first_isns.1.map_or(origin_seed, seed_of_first_isn),
+        ),
         taps: (0..count).map(|_| Tap::new(setup.corrupts())).collect(),
         next_act: 0,
         boots: 0,

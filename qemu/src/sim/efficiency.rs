@@ -1,0 +1,143 @@
+//! What the neighbour is worth, in virtual time: goodput with it over the sum of what both lines reach alone.
+//!
+//! Units: bytes, µs, bit/s; shares in thousandths. Lines lose nothing here, so a figure is exact and repeats.
+
+use smoltcp::wire::Ipv4Address;
+
+use super::client::{Ask, End, FetchPlan, Outcome};
+use super::simulate;
+use super::world::{Lines, Report, Setup, TraceTo};
+use crate::line::Shape;
+
+/// The sizes measured.
+pub const SIZES: [u64; 6] = [64 << 10, 256 << 10, 1 << 20, 4 << 20, 8 << 20, 32 << 20];
+
+/// Figures of one size.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    /// Size of the object.
+    pub size: u64,
+    /// Time over A's line alone.
+    pub a_us: u64,
+    /// Time over B's line alone, by B's own client.
+    pub b_us: u64,
+    /// Time with the neighbour.
+    pub with_us: u64,
+    /// Body bytes the origin sent to A and to B.
+    pub shares: [u64; 2],
+    /// Payload bytes that reached the client's LAN twice.
+    pub bytes_again: u64,
+    /// Segments that the client saw out of order.
+    pub out_of_order: u64,
+}
+
+impl Figures {
+    /// Goodput with the neighbour in thousandths of the sum of both alone (the air is wide enough).
+    pub fn efficiency_permille(&self) -> u64 {
+        // size/with ÷ (size/a + size/b) = a·b ÷ (with·(a + b))
+        self.a_us * self.b_us / self.with_us.max(1) * 1_000 / (self.a_us + self.b_us)
+    }
+
+    /// What `with_us` may be for a small file: A alone, two round trips of the HEAD, one segment.
+    pub fn bound_us(&self, line: Shape) -> u64 {
+        let segment_us = 1_514 * 8 * 1_000_000 / line.rate_bit_s.max(1);
+        self.a_us + 2 * 2 * (line.delay_us + 1_000) + segment_us
+    }
+}
+
+/// Lines as in the lab, with queues that hold all windows: what is measured is the routers, not smoltcp's
+/// recovery from a full queue.
+pub fn lines() -> Vec<Lines> {
+    let mut lines = Lines::default();
+    lines.wan_down.queue_bytes = 1 << 20;
+    lines.air.queue_bytes = 1 << 20;
+    vec![lines; 2]
+}
+
+/// One download by the client behind router `behind`.
+///
+/// # Errors
+/// A text when it was not whole or broke a rule.
+pub fn download(
+    lines: &[Lines],
+    behind: usize,
+    accel: bool,
+    size: u64,
+    trace: &TraceTo,
+) -> Result<(Outcome, Report), String> {
+    let mut setup = Setup::new(42);
+    setup.lines = lines.to_vec();
+    setup.accel = accel;
+    setup.limit_us = 3_600_000_000;
+    let ask = Ask::get(9, size, "film.mp4", "");
+    let mut plan = FetchPlan::new(Ipv4Address::new(198, 51, 100, 10), vec![ask]);
+    // Routers that have just booted find each other first.
+    plan.start_us = 3_000_000;
+    setup.clients[behind].push(plan);
+    let report = simulate(&setup, trace);
+    let outcome = report.outcomes[behind][0][0].clone();
+    if outcome.end != End::Whole || outcome.body_bytes != size {
+        return Err(format!(
+            "{:?} after {} bytes",
+            outcome.end, outcome.body_bytes
+        ));
+    }
+    match report.violations.first() {
+        Some(violation) => Err(violation.clone()),
+        None => Ok((outcome, report)),
+    }
+}
+
+fn time_us(outcome: &Outcome) -> u64 {
+    outcome
+        .end_us
+        .map_or(u64::MAX, |end| end - outcome.start_us)
+}
+
+/// Measures one size: alone, alone at the neighbour's, together.
+///
+/// # Errors
+/// A text when a download was not whole or broke a rule.
+pub fn measure(lines: &[Lines], size: u64) -> Result<Figures, String> {
+    let trace = TraceTo::default();
+    let (a, _) = download(lines, 0, false, size, &trace)?;
+    let (b, _) = download(lines, 1, false, size, &trace)?;
+    let (with, report) = download(lines, 0, true, size, &trace)?;
+    let mut shares = [0; 2];
+    for log in &report.origin.requests {
+        shares[usize::from(log.source != super::world::wan_address(0))] += log.body_sent;
+    }
+    Ok(Figures {
+        size,
+        a_us: time_us(&a),
+        b_us: time_us(&b),
+        with_us: time_us(&with),
+        shares,
+        bytes_again: report.taps[0].bytes_again,
+        out_of_order: report.taps[0].out_of_order,
+    })
+}
+
+/// Prints the table of all sizes.
+///
+/// # Errors
+/// A text when a download was not whole or broke a rule.
+pub fn print_table() -> Result<(), String> {
+    println!("    KiB   A alone   B alone      with    E     from A     from B  again  disorder");
+    for size in SIZES {
+        let figures = measure(&lines(), size)?;
+        println!(
+            "{:>7} {:>6} ms {:>6} ms {:>6} ms  {:.3} {:>9} {:>9} {:>6} {:>9}",
+            size >> 10,
+            figures.a_us / 1_000,
+            figures.b_us / 1_000,
+            figures.with_us / 1_000,
+            figures.efficiency_permille() as f64 / 1_000.0,
+            figures.shares[0],
+            figures.shares[1],
+            figures.bytes_again,
+            figures.out_of_order,
+        );
+    }
+    Ok(())
+}
