@@ -4,6 +4,10 @@ use smoltcp::time::Duration;
 
 use crate::conntrack::Table;
 use crate::neighbor::Neighbors;
+use crate::exchange;
+use crate::links::lender;
+use crate::links::peer::Peer;
+use crate::stack::Buffers;
 use crate::stitch::Block;
 
 /// RAM of the smallest supported board, bytes (WRT54G v1-v4: 16 MiB).
@@ -88,6 +92,35 @@ pub const FRESH_EVICT_IDLE: Duration = Duration::from_secs(10);
 /// Only in a full table: a connection that was silent so long no longer counts as active.
 pub const TCP_EVICT_IDLE: Duration = Duration::from_secs(15 * 60);
 
+/// Exchanges split at once; a seventh download is plain. Each guarantees itself at least 256 KiB of blocks.
+pub const EXCHANGES_MAX: usize = 6;
+/// Origin connections this router keeps for neighbours.
+pub const LENDINGS_MAX: usize = 6;
+/// Sockets of the router's own towards origins.
+pub const FETCH_SOCKETS: usize = EXCHANGES_MAX + LENDINGS_MAX;
+/// Sockets of the stack: the cost of a pass is linear in them (205 instructions each).
+pub const SOCKETS: usize = FETCH_SOCKETS + PEERS_MAX;
+/// Receive ring of a fetch: 20 Mbit/s over 50 ms, bytes.
+pub const FETCH_RX_BYTES: usize = 128 * 1024;
+/// The longest request the router writes itself: a client's head and a Range field, bytes.
+pub const REQUEST_BYTES_MAX: usize = REQUEST_HEAD_BYTES_MAX + 256;
+/// Send ring of a fetch: two requests, bytes.
+pub const FETCH_TX_BYTES: usize = 2 * REQUEST_BYTES_MAX;
+/// Receive ring of a peer session: 25 Mbit/s for 20 ms, bytes.
+pub const PEER_RX_BYTES: usize = 64 * 1024;
+/// Send ring of a peer session: two requests, bytes.
+pub const PEER_TX_BYTES: usize = 2 * (PEER_MESSAGE_BYTES_MAX + 64);
+/// TCP port on which neighbours are served, on the air only.
+pub const PEER_PORT: u16 = 4377;
+/// Last port of the router's own sockets.
+pub const LOCAL_PORT_LAST: u16 = 65535;
+
+/// x
+pub const NEIGHBOR_SETS: usize = 32;
+/// x
+pub const NEIGHBOR_WAYS: usize = 4;
+/// x
+pub const HELD_FRAMES: usize = 8;
 /// All large tables of a router; placed by the board, borrowed by [`Router`](crate::router::Router).
 pub struct Memory {
     /// Bytes held for clients and peers.
@@ -96,6 +129,14 @@ pub struct Memory {
     pub neighbors: Neighbors,
     /// Who talks to whom.
     pub conntrack: Table,
+    /// Rings of the router's own sockets.
+    pub buffers: Buffers,
+    /// Exchanges.
+    pub exchanges: exchange::Slots,
+    /// Sessions and connections of the lender.
+    pub lender: lender::Slots,
+    /// Neighbours to borrow from.
+    pub peers: heapless::Vec<Peer, PEERS_MAX>,
 }
 
 impl Memory {
@@ -105,6 +146,10 @@ impl Memory {
             blocks: [const { Block::EMPTY }; STITCH_BLOCKS],
             neighbors: Neighbors::new(),
             conntrack: Table::EMPTY,
+            buffers: Buffers::new(),
+            exchanges: exchange::Slots::new(),
+            lender: lender::Slots::new(),
+            peers: heapless::Vec::new(),
         }
     }
 }

@@ -1,1 +1,723 @@
-//! (see DESIGN)
+//! One HTTP request and its response, from the first byte of the GET to the last ACK of the client.
+//!
+//! ```text
+//!            GET whole, wanted, a peer is up      HEAD fits        first own 206 is good
+//! Collecting ---------------------------> Probing --------> Opening ------------------> Stitching
+//!     |                                      |                 |                            |
+//!     +---- any doubt, or 1 s passed --------+-----------------+                  last byte acknowledged
+//!     v                                                                                     v
+//! released: the held GET goes out as it came, plain NAT for ever        Resume (sequence numbers translated)
+//!                                                                       or Closing (FIN sent) -> Gone
+//! ```
+//!
+//! Until `Stitching` nothing was acknowledged to the client and nothing was sent to the origin on the
+//! client's own connection, so giving up costs nothing. From then on the router is the client's TCP
+//! peer: bytes come from any link, go into [`Extents`] once, and leave by the [`Sender`] in order.
+//!
+//! Calling order: [`Exchanges::start`] for a first request segment, then every segment of the flow by
+//! [`Exchanges::on_client_segment`] and [`Exchanges::on_origin_segment`]; [`Exchanges::poll`] each loop;
+//! [`Exchanges::poll_outcome`] until `None` after each of them.
+//!
+//! Follows: RFC 9110 (ranges, validators), RFC 9293 (segments), FAULTS.md sections 2.1 to 2.5.
+//! Units: stream positions count from the first byte of the response head; offsets from the first
+//! byte of the object; `position = head length + offset`.
+//! Budget: about 20 KiB an exchange, [`EXCHANGES_MAX`] of them, and the blocks it guarantees itself.
+
+mod flow;
+mod slot;
+mod stitching;
+mod why;
+
+use heapless::Vec;
+use smoltcp::time::{Duration, Instant};
+
+pub use flow::{ClientSegment, Decision, Ends, Flow, Outcome, Outgoing, Reply, Way};
+use slot::{Exchange, State};
+pub use why::{Declined, Why};
+
+use crate::budget::{EXCHANGES_MAX, REQUEST_BYTES_MAX};
+use crate::classify::{self};
+use crate::fetch::response::{ReplyHead, judge_probe};
+use crate::fetch::{self};
+use crate::links::peer::{self, Peer};
+use crate::links::{LINKS_MAX, LinkId};
+use crate::settings::Accel;
+use crate::stack::{SocketId, Stack};
+use crate::stitch::extents::Pool;
+use crate::wire::http::{self};
+use crate::wire::peer::Refusal;
+
+/// The held GET leaves at the latest this long after its first byte came (FAULTS O8).
+const HOLD_MAX: Duration = Duration::from_millis(1000);
+/// Reorder windows tried in turn, in blocks: what the pool can promise decides.
+const WINDOW_BLOCKS: [usize; 3] = [256, 128, 64];
+/// A link that failed this often in one exchange is not asked again in it.
+const LINK_FAILURES_MAX: u8 = 3;
+/// Pause before a link that failed is asked again.
+const LINK_PAUSE: Duration = Duration::from_millis(300);
+/// How long the client may take to close after our FIN was acknowledged.
+const CLOSING_MAX: Duration = Duration::from_secs(10);
+/// The client's stream ends if no link brought a byte for this long.
+const STARVED_MAX: Duration = Duration::from_secs(30);
+/// Declined downloads remembered for `why`.
+const DECLINED_MAX: usize = 8;
+
+crate::counter_stage! {
+    /// What became of exchanges.
+    pub enum Counter {
+        /// Request heads looked at.
+        Seen = "seen",
+        /// Requests held for a probe.
+        Held = "held",
+        /// Held requests sent on unchanged.
+        Released = "released",
+        /// Responses taken over.
+        Stitched = "stitched",
+        /// Responses stitched to the last byte.
+        Completed = "completed",
+        /// Responses the client gave up.
+        Aborted = "aborted",
+        /// Responses that ended early because no link could fetch the rest.
+        Cut = "cut",
+        /// Body bytes the own line brought.
+        BytesUplink = "bytes-uplink",
+        /// Body bytes peers brought.
+        BytesPeers = "bytes-peers",
+        /// Bytes that came twice.
+        BytesDuplicate = "bytes-duplicate",
+        /// Bytes that differed from the same bytes held already; the first were kept.
+        BytesConflict = "bytes-conflict",
+        /// Ranges asked of any link.
+        Ranges = "ranges",
+        /// Ranges taken back from a link.
+        RangesLost = "ranges-lost",
+        /// Links that brought nothing for too long.
+        Stalls = "stalls",
+        /// Segments of the client that came after its request and before its response was through.
+        Pipelined = "pipelined",
+        /// Origins that closed the client's connection while its response was stitched.
+        OriginClosed = "origin-closed",
+        /// Segments sent to clients.
+        Segments = "segments",
+        /// Segments sent to clients again.
+        SegmentsAgain = "segments-again",
+        /// No slot, or no block: the download stayed plain.
+        NoRoom = "no-room",
+    }
+}
+
+/// Index of an exchange, below [`EXCHANGES_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
+pub struct ExchangeId(u8);
+
+impl ExchangeId {
+    /// The exchange at `index` of tables.
+    pub const fn from_index(index: u8) -> Self {
+        Self(index)
+    }
+
+    /// Position in tables.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// All exchanges of the router.
+pub struct Exchanges<'m> {
+    slots: &'m mut [Exchange],
+    outcomes: Vec<(Flow, Outcome), { EXCHANGES_MAX * 2 }>,
+    declined: heapless::Deque<Declined, DECLINED_MAX>,
+    /// Rates measured by earlier exchanges, bytes/s.
+    rates: [u64; LINKS_MAX],
+    counts: crate::counters::Counts<Counter>,
+}
+
+/// Storage of all exchanges; empty it costs no image bytes.
+pub struct Slots(Vec<Exchange, EXCHANGES_MAX>);
+
+impl Slots {
+    /// Nothing yet.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<'m> Exchanges<'m> {
+    /// No exchange yet; one fetch socket each.
+    pub fn new(slots: &'m mut Slots, sockets: &[SocketId]) -> Self {
+        slots.0.clear();
+        for (i, &socket) in sockets.iter().enumerate() {
+            // One at a time: all of them together would not fit the board's stack.
+            let _fits = slots.0.push(Exchange::free(ExchangeId(i as u8), socket)).is_ok();
+        }
+        Self {
+            slots: slots.0.as_mut_slice(),
+            outcomes: Vec::new(),
+            declined: heapless::Deque::new(),
+            rates: [0; LINKS_MAX],
+            counts: crate::counters::Counts::new(),
+        }
+    }
+
+    /// What was counted.
+    pub fn counts(&self) -> &crate::counters::Counts<Counter> {
+        &self.counts
+    }
+
+    /// Declined downloads, oldest first.
+    pub fn declined(&self) -> impl Iterator<Item = &Declined> {
+        self.declined.iter()
+    }
+
+    /// Exchanges that hold anything.
+    pub fn active(&self) -> usize {
+        self.slots
+            .iter()
+            .filter(|slot| slot.state != State::Free)
+            .count()
+    }
+
+    /// The next exchange that ended, to be told to conntrack.
+    pub fn poll_outcome(&mut self) -> Option<(Flow, Outcome)> {
+        self.outcomes.pop()
+    }
+
+    /// Looks at the first payload of a request on a watched flow; `Some` when the segment is kept.
+    ///
+    /// On `None` the flow is plain from now on and the segment goes on unchanged.
+    pub fn start(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        payload: &[u8],
+        accel: &Accel,
+        peer_is_up: bool,
+        stack: &mut Stack<'_>,
+        pool: &mut Pool<'_>,
+    ) -> Option<ExchangeId> {
+        self.counts.bump(Counter::Seen);
+        // Most flows are decided by their first segment and never take a slot.
+        let verdict = classify::classify(payload, accel, flow.ends.origin.1);
+        if let classify::Outcome::Plain(reason) = verdict {
+            self.decline(now, payload, Why::Plain(reason));
+            return None;
+        }
+        if !peer_is_up {
+            self.decline(now, payload, Why::NoPeer);
+            return None;
+        }
+        let same_origin =
+            |slot: &Exchange| slot.state == State::Free && slot.fetch.remote() == flow.ends.origin;
+        let free = |slot: &Exchange| slot.state == State::Free;
+        let at = self
+            .slots
+            .iter()
+            .position(same_origin)
+            .or_else(|| self.slots.iter().position(free));
+        let Some(at) = at else {
+            self.counts.bump(Counter::NoRoom);
+            self.decline(now, payload, Why::NoRoom);
+            return None;
+        };
+        let slot = &mut self.slots[at];
+        let window = WINDOW_BLOCKS
+            .into_iter()
+            .find(|&blocks| slot.extents.guarantee(pool, blocks).is_ok());
+        let Some(window_blocks) = window else {
+            self.counts.bump(Counter::NoRoom);
+            self.decline(now, payload, Why::NoRoom);
+            return None;
+        };
+        slot.begin(now, flow, window_blocks);
+        self.counts.bump(Counter::Held);
+        match slot.collect(payload, accel) {
+            Ok(()) => {}
+            Err(why) => {
+                self.decline(now, payload, why);
+                self.slots[at].rest(now, stack, pool, &mut []);
+                return None;
+            }
+        }
+        let slot = &mut self.slots[at];
+        if slot.request.is_some() {
+            slot.probe(now, stack);
+        }
+        Some(ExchangeId(at as u8))
+    }
+
+    fn decline(&mut self, now: Instant, head: &[u8], why: Why) {
+        // Requests that are no GET are not worth a line.
+        if !head.starts_with(b"GET ") {
+            return;
+        }
+        defmt::debug!("declined: {}", why);
+        let mut what = heapless::String::new();
+        let target = head[4..]
+            .split(|&byte| byte == b' ' || byte == b'\r')
+            .next()
+            .unwrap_or_default();
+        for &byte in target.iter().take(what.capacity()) {
+            let _fits = what
+                .push(if byte.is_ascii_graphic() {
+                    byte as char
+                } else {
+                    '?'
+                })
+                .is_ok();
+        }
+        if self.declined.is_full() {
+            self.declined.pop_front();
+        }
+        let _fits = self
+            .declined
+            .push_back(Declined { at: now, what, why })
+            .is_ok();
+    }
+
+    /// Takes a segment that the client sent on a flow with an exchange.
+    ///
+    /// [`Decision::Forward`]: the flow is plain from now on, held bytes went out, the segment follows.
+    pub fn on_client_segment<W: Way>(
+        &mut self,
+        now: Instant,
+        id: ExchangeId,
+        segment: &ClientSegment<'_>,
+        accel: &Accel,
+        shared: &mut Shared<'_, '_>,
+        way: &mut W,
+    ) -> Decision {
+        let slot = &mut self.slots[id.index()];
+        match slot.state {
+            State::Free => Decision::Forward,
+            State::Collecting | State::Probing { .. } | State::Opening => {
+                let why = match slot.hold(segment, accel) {
+                    Ok(()) => {
+                        if slot.state == State::Collecting && slot.request.is_some() {
+                            slot.probe(now, shared.stack);
+                        }
+                        return Decision::Taken;
+                    }
+                    Err(why) => why,
+                };
+                self.release(now, id, why, shared, way);
+                Decision::Forward
+            }
+            State::Stitching | State::Closing { .. } => {
+                let aborted = slot.on_client(now, segment, &mut self.counts, shared, way);
+                if aborted {
+                    self.counts.bump(Counter::Aborted);
+                    self.end(now, id, Outcome::Gone, shared, way);
+                } else {
+                    self.settle(now, id, shared, way);
+                }
+                Decision::Taken
+            }
+        }
+    }
+
+    /// Takes a segment that the origin sent on a flow with an exchange.
+    pub fn on_origin_segment<W: Way>(
+        &mut self,
+        now: Instant,
+        id: ExchangeId,
+        reply: Reply,
+        shared: &mut Shared<'_, '_>,
+        way: &mut W,
+    ) -> Decision {
+        let slot = &mut self.slots[id.index()];
+        let is_quiet = !reply.fin && !reply.rst && reply.payload_len == 0;
+        match slot.state {
+            State::Free => Decision::Forward,
+            State::Collecting | State::Probing { .. } | State::Opening => {
+                if !is_quiet {
+                    self.release(now, id, Why::Interrupted, shared, way);
+                }
+                Decision::Forward
+            }
+            State::Stitching | State::Closing { .. } => {
+                if !is_quiet && !slot.origin_gone {
+                    // Its connection never saw the request: an idle time-out. The response goes on by ranges.
+                    slot.origin_gone = true;
+                    self.counts.bump(Counter::OriginClosed);
+                }
+                if !reply.rst && !is_quiet {
+                    slot.reset_origin(now, way);
+                }
+                Decision::Taken
+            }
+        }
+    }
+
+    /// Takes body bytes a link brought; returns how many were taken.
+    pub fn on_body(
+        &mut self,
+        now: Instant,
+        id: ExchangeId,
+        link: LinkId,
+        offset: u64,
+        bytes: &[u8],
+        pool: &mut Pool<'_>,
+    ) -> usize {
+        self.slots[id.index()].on_body(now, link, offset, bytes, pool, &mut self.counts)
+    }
+
+    /// Takes what a peer's session said about an exchange's range.
+    pub fn on_peer_event(&mut self, now: Instant, link: LinkId, event: peer::Event) {
+        match event {
+            peer::Event::Begun(_) => {}
+            peer::Event::Done(id) => self.slots[id.index()].plan.on_done(now, link),
+            peer::Event::Refused(id, reason) => {
+                let slot = &mut self.slots[id.index()];
+                slot.on_link_failed(now, link, &mut self.counts);
+                match reason {
+                    Refusal::Busy
+                    | Refusal::Limit
+                    | Refusal::OriginBusy
+                    | Refusal::Unreachable
+                    | Refusal::Closed
+                    | Refusal::Stalled
+                    | Refusal::Malformed => {}
+                    // What is refused once is refused again (FAULTS K13, K14).
+                    Refusal::Disabled
+                    | Refusal::Address
+                    | Refusal::Port
+                    | Refusal::Request
+                    | Refusal::RangeIgnored
+                    | Refusal::Redirected
+                    | Refusal::Denied
+                    | Refusal::Changed
+                    | Refusal::NotThePart => slot.failures[link.index()] = LINK_FAILURES_MAX,
+                }
+            }
+            peer::Event::Lost => {
+                for slot in self.slots.iter_mut() {
+                    slot.on_link_failed(now, link, &mut self.counts);
+                }
+            }
+        }
+    }
+
+    /// Runs every exchange: fetches, plans, segments to the client, timers.
+    pub fn poll<W: Way>(
+        &mut self,
+        now: Instant,
+        accel: &Accel,
+        shared: &mut Shared<'_, '_>,
+        way: &mut W,
+    ) {
+        for at in 0..self.slots.len() {
+            let id = ExchangeId(at as u8);
+            self.pump_uplink(now, id, accel, shared, way);
+            match self.slots[at].state {
+                State::Free => {}
+                State::Collecting | State::Probing { .. } => {
+                    self.slots[at].try_probe(now, shared.stack);
+                    if now >= self.slots[at].held_at + HOLD_MAX {
+                        self.release(now, id, Why::Late, shared, way);
+                    }
+                }
+                State::Opening => {
+                    if now >= self.slots[at].held_at + HOLD_MAX {
+                        self.release(now, id, Why::Late, shared, way);
+                    } else {
+                        self.ask(now, id, shared);
+                    }
+                }
+                State::Stitching | State::Closing { .. } => {
+                    self.ask(now, id, shared);
+                    self.slots[at].transmit(now, &mut self.counts, shared.pool, way);
+                    self.settle(now, id, shared, way);
+                }
+            }
+        }
+    }
+
+    fn pump_uplink<W: Way>(
+        &mut self,
+        now: Instant,
+        id: ExchangeId,
+        accel: &Accel,
+        shared: &mut Shared<'_, '_>,
+        way: &mut W,
+    ) {
+        loop {
+            let slot = &mut self.slots[id.index()];
+            let Exchange {
+                fetch,
+                plan,
+                extents,
+                object,
+                head_len,
+                bytes,
+                failures,
+                progress_at,
+                ..
+            } = slot;
+            let counts = &mut self.counts;
+            let pool = &mut *shared.pool;
+            let mut body =
+                |offset: u64, part: &[u8]| match extents.write(pool, *head_len + offset, part) {
+                    Ok(written) => {
+                        plan.on_bytes(now, LinkId::UPLINK, part.len() as u64);
+                        bytes[0] += part.len() as u64;
+                        failures[0] = 0;
+                        *progress_at = now;
+                        counts.add(Counter::BytesUplink, part.len() as u64);
+                        counts.add(Counter::BytesDuplicate, written.duplicate as u64);
+                        if written.conflict {
+                            counts.bump(Counter::BytesConflict);
+                        }
+                        part.len()
+                    }
+                    Err(_full) => 0,
+                };
+            let Some(event) = fetch.pump(now, shared.stack, object.as_ref(), &mut body) else {
+                return;
+            };
+            match event {
+                fetch::Event::Probe(head) => self.on_probe(now, id, &head, accel, shared, way),
+                fetch::Event::Begun(_granted) => {
+                    if slot.state == State::Opening {
+                        slot.commit(now);
+                        self.counts.bump(Counter::Stitched);
+                        defmt::info!(
+                            "exchange {=u8}: stitching {=u64} bytes",
+                            id.0,
+                            slot.stream_len
+                        );
+                    }
+                }
+                fetch::Event::Done => {
+                    slot.plan.on_done(now, LinkId::UPLINK);
+                    if slot.fetch.is_resting() {
+                        // Asked behind a reply that closed the connection: never answered.
+                        slot.plan.on_failed(LinkId::UPLINK);
+                    }
+                }
+                fetch::Event::Lost(failure) => match slot.state {
+                    State::Free => {}
+                    State::Collecting | State::Probing { .. } | State::Opening => {
+                        self.release(now, id, Why::Line(failure), shared, way);
+                    }
+                    State::Stitching | State::Closing { .. } => {
+                        slot.on_link_failed(now, LinkId::UPLINK, &mut self.counts);
+                    }
+                },
+            }
+        }
+    }
+
+    fn on_probe<W: Way>(
+        &mut self,
+        now: Instant,
+        id: ExchangeId,
+        head: &ReplyHead,
+        accel: &Accel,
+        shared: &mut Shared<'_, '_>,
+        way: &mut W,
+    ) {
+        let slot = &mut self.slots[id.index()];
+        if !matches!(slot.state, State::Probing { .. }) {
+            return;
+        }
+        let judged = judge_probe(head, accel)
+            .map_err(Why::Plain)
+            .and_then(|object| {
+                let done = slot.open(now, object, head, shared.pool);
+                done.map_err(|_| Why::NoRoom)
+            });
+        match judged {
+            Ok(()) => {
+                for link in 0..LINKS_MAX {
+                    slot.plan
+                        .assume_rate(LinkId::from_index(link), self.rates[link]);
+                }
+                self.ask(now, id, shared);
+            }
+            Err(why) => self.release(now, id, why, shared, way),
+        }
+    }
+
+    /// Gives links their next ranges while they can take one.
+    fn ask(&mut self, now: Instant, id: ExchangeId, shared: &mut Shared<'_, '_>) {
+        let slot = &mut self.slots[id.index()];
+        if slot.plan.is_done() {
+            return;
+        }
+        let mut usable = [false; LINKS_MAX];
+        for (i, usable) in usable.iter_mut().enumerate() {
+            let link = LinkId::from_index(i);
+            if slot.plan.is_stalled(now, link) {
+                self.counts.bump(Counter::Stalls);
+                defmt::info!("exchange {=u8}: {} stalled", id.0, link);
+                match link.peer_index() {
+                    None => slot.fetch.abort(shared.stack),
+                    Some(peer) => shared.peers[peer].cancel(shared.stack, id),
+                }
+                slot.on_link_failed(now, link, &mut self.counts);
+            }
+            let is_up = link
+                .peer_index()
+                .is_none_or(|peer| shared.peers[peer].is_up());
+            *usable = is_up && slot.may_use(link) && now >= slot.paused_until[i];
+        }
+        let Some(request) = slot.request else { return };
+        if usable[0] && slot.fetch.is_idle() {
+            slot.fetch.open(now, shared.stack, slot.flow.ends.origin);
+        }
+        let limit = slot.plan_limit();
+        for i in 0..LINKS_MAX {
+            let link = LinkId::from_index(i);
+            loop {
+                let can_ask = match link.peer_index() {
+                    None => slot.fetch.can_ask(shared.stack, REQUEST_BYTES_MAX),
+                    Some(peer) => {
+                        http::peer_may_see(request.target.of(&slot.held))
+                            && shared.peers[peer].can_ask(shared.stack)
+                    }
+                };
+                if !can_ask {
+                    break;
+                }
+                let Some(range) = slot.plan.next(now, link, limit, &usable) else {
+                    break;
+                };
+                let asked = match link.peer_index() {
+                    None => {
+                        let mut bytes = [0; REQUEST_BYTES_MAX];
+                        match http::write_get(&mut bytes, &request, &slot.held, range, None) {
+                            Ok(len) => slot
+                                .fetch
+                                .ask_range(now, shared.stack, &bytes[..len], range)
+                                .is_ok(),
+                            Err(_too_long) => false,
+                        }
+                    }
+                    Some(peer) => match slot.wanted(id, range, &request) {
+                        Some(wanted) => shared.peers[peer].ask(shared.stack, wanted).is_ok(),
+                        None => false,
+                    },
+                };
+                self.counts.bump(Counter::Ranges);
+                if !asked {
+                    slot.on_link_failed(now, link, &mut self.counts);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Sends the held request on as it came and leaves the flow alone for ever.
+    fn release<W: Way>(
+        &mut self,
+        now: Instant,
+        id: ExchangeId,
+        why: Why,
+        shared: &mut Shared<'_, '_>,
+        way: &mut W,
+    ) {
+        let slot = &mut self.slots[id.index()];
+        slot.send_held(now, way);
+        self.counts.bump(Counter::Released);
+        let mut head = [0; 80];
+        let len = slot.held.len().min(head.len());
+        head[..len].copy_from_slice(&slot.held[..len]);
+        self.decline(now, &head[..len], why);
+        let slot = &mut self.slots[id.index()];
+        let request_bytes = slot.held.len() as u32;
+        let outcome = (slot.flow, Outcome::Plain { request_bytes });
+        slot.rest(now, shared.stack, shared.pool, shared.peers);
+        self.push_outcome(outcome);
+    }
+
+    /// Ends an exchange whose stream is through, or cannot go on.
+    fn settle<W: Way>(
+        &mut self,
+        now: Instant,
+        id: ExchangeId,
+        shared: &mut Shared<'_, '_>,
+        way: &mut W,
+    ) {
+        let slot = &mut self.slots[id.index()];
+        match slot.verdict(now) {
+            stitching::Verdict::GoOn => {}
+            stitching::Verdict::Resume => {
+                self.counts.bump(Counter::Completed);
+                let outcome = Outcome::Resume {
+                    request_bytes: slot.held.len() as u32,
+                    reply_bytes: slot.stream_len as u32,
+                };
+                self.end(now, id, outcome, shared, way);
+            }
+            stitching::Verdict::Closed => {
+                self.counts.bump(Counter::Completed);
+                self.end(now, id, Outcome::Gone, shared, way);
+            }
+            stitching::Verdict::Cut => {
+                defmt::warn!(
+                    "exchange {=u8}: cut at {=u64}",
+                    id.0,
+                    slot.sender.acked_position()
+                );
+                self.counts.bump(Counter::Cut);
+                slot.reset_client(now, way);
+                self.end(now, id, Outcome::Gone, shared, way);
+            }
+        }
+    }
+
+    fn end<W: Way>(
+        &mut self,
+        now: Instant,
+        id: ExchangeId,
+        outcome: Outcome,
+        shared: &mut Shared<'_, '_>,
+        way: &mut W,
+    ) {
+        let slot = &mut self.slots[id.index()];
+        if matches!(outcome, Outcome::Gone) && !slot.origin_gone {
+            slot.reset_origin(now, way);
+        }
+        for link in 0..LINKS_MAX {
+            let rate = slot.plan.rate(LinkId::from_index(link));
+            if rate != 0 {
+                self.rates[link] = rate;
+            }
+        }
+        let outcome = (slot.flow, outcome);
+        slot.rest(now, shared.stack, shared.pool, shared.peers);
+        self.push_outcome(outcome);
+    }
+
+    fn push_outcome(&mut self, outcome: (Flow, Outcome)) {
+        // Twice the exchanges, and the caller takes them after every call.
+        let _fits = self.outcomes.push(outcome).is_ok();
+        debug_assert!(_fits, "an outcome was not taken");
+    }
+
+    /// Forgets a flow that conntrack removed: everything it held is freed.
+    pub fn forget(&mut self, now: Instant, id: ExchangeId, shared: &mut Shared<'_, '_>) {
+        self.slots[id.index()].rest(now, shared.stack, shared.pool, shared.peers);
+    }
+
+    /// When [`Self::poll`] must run although nothing came.
+    pub fn poll_at(&self, now: Instant) -> Option<Instant> {
+        self.slots.iter().filter_map(|slot| slot.poll_at(now)).min()
+    }
+}
+
+/// What exchanges share with the rest of the router.
+pub struct Shared<'a, 'm> {
+    /// The router's own sockets.
+    pub stack: &'a mut Stack<'m>,
+    /// The blocks of all streams.
+    pub pool: &'a mut Pool<'m>,
+    /// The neighbours.
+    pub peers: &'a mut [Peer],
+}

@@ -1,1 +1,390 @@
-//! (see DESIGN)
+//! smoltcp behind our frames: sockets of the router itself.
+//!
+//! One `Medium::Ip` interface carries all three addresses; Ethernet, ARP and routing stay with the
+//! router, so a forwarded packet never comes here. Packets for the router are handed in one at a time
+//! ([`Stack::ingress`]); what sockets have to say leaves by [`Stack::egress`], which runs only after
+//! something moved or a deadline passed, because one pass costs about 200 instructions a socket.
+//!
+//! TCP checksums are verified and filled here, word-wise, not by smoltcp (byte-wise).
+//!
+//! Budget: [`SOCKETS`](crate::budget::SOCKETS) sockets with their rings, see [`Buffers`].
+
+use heapless::Vec;
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
+use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium};
+use smoltcp::socket::tcp;
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Address, Ipv4Cidr};
+
+use crate::budget::{
+    FETCH_RX_BYTES, FETCH_SOCKETS, FETCH_TX_BYTES, LOCAL_PORT_FIRST, LOCAL_PORT_LAST,
+    PEER_RX_BYTES, PEER_TX_BYTES, PEERS_MAX, SOCKETS,
+};
+use crate::port::Full;
+use crate::wire::checksum;
+
+crate::counter_stage! {
+    /// What happened to packets of the router's own sockets.
+    pub enum Counter {
+        /// Packets handed to a socket.
+        Received = "received",
+        /// TCP segments whose checksum is wrong.
+        BadChecksum = "bad-checksum",
+        /// Packets sockets sent.
+        Sent = "sent",
+        /// Packets sockets sent that found no room or no way; their sender repeats them.
+        NoRoom = "no-room",
+    }
+}
+
+/// A socket of the stack.
+pub type SocketId = SocketHandle;
+
+/// No data for this long ends a connection of the router's own.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(20);
+/// Largest IP packet the stack sends, bytes.
+const MTU: usize = 1500;
+/// Egress passes a call: each sends at most one packet a socket.
+const EGRESS_PASSES_MAX: usize = 8;
+
+/// Rings of the router's own sockets.
+pub struct Buffers {
+    sockets: Vec<SocketStorage<'static>, SOCKETS>,
+    fetch_rx: [[u8; FETCH_RX_BYTES]; FETCH_SOCKETS],
+    fetch_tx: [[u8; FETCH_TX_BYTES]; FETCH_SOCKETS],
+    peer_rx: [[u8; PEER_RX_BYTES]; PEERS_MAX],
+    peer_tx: [[u8; PEER_TX_BYTES]; PEERS_MAX],
+}
+
+impl Buffers {
+    /// Empty rings; all zero, so that a static of them costs no image bytes.
+    pub const fn new() -> Self {
+        Self {
+            sockets: Vec::new(),
+            fetch_rx: [[0; FETCH_RX_BYTES]; FETCH_SOCKETS],
+            fetch_tx: [[0; FETCH_TX_BYTES]; FETCH_SOCKETS],
+            peer_rx: [[0; PEER_RX_BYTES]; PEERS_MAX],
+            peer_tx: [[0; PEER_TX_BYTES]; PEERS_MAX],
+        }
+    }
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Sends an IP packet by the port and to the neighbor its destination asks for.
+pub trait SendIp {
+    /// Queues one packet.
+    ///
+    /// # Errors
+    /// [`Full`] when the port has no slot or the neighbor is unknown; the packet is lost.
+    fn send_ip(&mut self, now: Instant, packet: &[u8]) -> Result<(), Full>;
+}
+
+/// The router's own sockets.
+pub struct Stack<'m> {
+    interface: Interface,
+    sockets: SocketSet<'m>,
+    /// Something moved since the last egress pass.
+    is_dirty: bool,
+    /// When egress is due although nothing moved; recomputed after each pass.
+    due: Option<Instant>,
+    next_port: u16,
+    counts: crate::counters::Counts<Counter>,
+}
+
+impl Stack<'static> {
+    /// Builds the sockets over their rings; returns them in order: fetches, then one for each peer.
+    pub fn new(
+        buffers: &'static mut Buffers,
+        seed: u64,
+    ) -> (Self, [SocketId; FETCH_SOCKETS], [SocketId; PEERS_MAX]) {
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let mut nobody = Wire {
+            packet: None,
+            way: &mut Nowhere,
+            sent: 0,
+            lost: 0,
+        };
+        let interface = Interface::new(config, &mut nobody, Instant::ZERO);
+        buffers.sockets.clear();
+        while buffers.sockets.push(SocketStorage::EMPTY).is_ok() {}
+        let mut sockets = SocketSet::new(buffers.sockets.as_mut_slice());
+        let fetch_rings = buffers
+            .fetch_rx
+            .each_mut()
+            .into_iter()
+            .zip(buffers.fetch_tx.each_mut());
+        let mut fetch = [SocketHandle::default(); FETCH_SOCKETS];
+        for (handle, (rx, tx)) in fetch.iter_mut().zip(fetch_rings) {
+            *handle = sockets.add(socket(rx, tx));
+        }
+        let peer_rings = buffers
+            .peer_rx
+            .each_mut()
+            .into_iter()
+            .zip(buffers.peer_tx.each_mut());
+        let mut peers = [SocketHandle::default(); PEERS_MAX];
+        for (handle, (rx, tx)) in peers.iter_mut().zip(peer_rings) {
+            *handle = sockets.add(socket(rx, tx));
+        }
+        let span = u64::from(LOCAL_PORT_LAST - LOCAL_PORT_FIRST) + 1;
+        let stack = Self {
+            interface,
+            sockets,
+            is_dirty: false,
+            due: None,
+            next_port: LOCAL_PORT_FIRST + (seed.rotate_left(17) % span) as u16,
+            counts: crate::counters::Counts::new(),
+        };
+        (stack, fetch, peers)
+    }
+}
+
+fn socket<'m>(rx: &'m mut [u8], tx: &'m mut [u8]) -> tcp::Socket<'m> {
+    let mut socket = tcp::Socket::new(tcp::SocketBuffer::new(rx), tcp::SocketBuffer::new(tx));
+    socket.set_timeout(Some(SOCKET_TIMEOUT));
+    socket
+}
+
+impl<'m> Stack<'m> {
+    /// Sets the addresses that are the router's own.
+    pub fn set_addresses(&mut self, addresses: &[Option<Ipv4Cidr>]) {
+        self.interface.update_ip_addrs(|own| {
+            own.clear();
+            for cidr in addresses.iter().flatten() {
+                // Three ports, capacity four (`.cargo/config.toml`).
+                let _fits = own.push(IpCidr::Ipv4(*cidr)).is_ok();
+            }
+        });
+    }
+
+    /// A socket, to be used; call [`Self::touch`] after a change.
+    pub fn tcp(&mut self, id: SocketId) -> &mut tcp::Socket<'m> {
+        self.sockets.get_mut(id)
+    }
+
+    /// A socket, to be looked at.
+    pub fn tcp_ref(&self, id: SocketId) -> &tcp::Socket<'m> {
+        self.sockets.get(id)
+    }
+
+    /// Tells that a socket was written, read or closed: egress has work.
+    pub fn touch(&mut self) {
+        self.is_dirty = true;
+    }
+
+    /// Opens a connection from a fresh local port.
+    ///
+    /// # Errors
+    /// The socket is still in use, or its last reset has not been sent yet.
+    pub fn connect(
+        &mut self,
+        id: SocketId,
+        remote: (Ipv4Address, u16),
+    ) -> Result<(), tcp::ConnectError> {
+        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(id);
+        if socket.state() == tcp::State::Closed && socket.remote_endpoint().is_some() {
+            self.is_dirty = true;
+            return Err(tcp::ConnectError::InvalidState);
+        }
+        let port = self.next_port;
+        self.next_port = if port == LOCAL_PORT_LAST {
+            LOCAL_PORT_FIRST
+        } else {
+            port + 1
+        };
+        self.is_dirty = true;
+        socket.connect(self.interface.context(), remote, port)
+    }
+
+    /// Hands in one IP packet that is addressed to the router.
+    pub fn ingress(&mut self, now: Instant, packet: &[u8], way: &mut impl SendIp) {
+        if !tcp_checksum_is_right(packet) {
+            self.counts.bump(Counter::BadChecksum);
+            return;
+        }
+        self.counts.bump(Counter::Received);
+        let mut wire = Wire {
+            packet: Some(packet),
+            way,
+            sent: 0,
+            lost: 0,
+        };
+        self.interface
+            .poll_ingress_single(now, &mut wire, &mut self.sockets);
+        let (sent, lost) = (wire.sent, wire.lost);
+        self.count_sent(sent, lost);
+        self.is_dirty = true;
+    }
+
+    /// Sends what sockets have to say, if anything moved or is due.
+    pub fn egress(&mut self, now: Instant, way: &mut impl SendIp) {
+        let is_due = self.due.is_some_and(|due| due <= now);
+        if !self.is_dirty && !is_due {
+            return;
+        }
+        self.is_dirty = false;
+        for _pass in 0..EGRESS_PASSES_MAX {
+            let mut wire = Wire {
+                packet: None,
+                way,
+                sent: 0,
+                lost: 0,
+            };
+            self.interface
+                .poll_egress(now, &mut wire, &mut self.sockets);
+            let (sent, lost) = (wire.sent, wire.lost);
+            self.count_sent(sent, lost);
+            if sent == 0 || lost > 0 {
+                break;
+            }
+        }
+        self.due = self.interface.poll_at(now, &self.sockets);
+    }
+
+    fn count_sent(&mut self, sent: u64, lost: u64) {
+        self.counts.add(Counter::Sent, sent);
+        self.counts.add(Counter::NoRoom, lost);
+    }
+
+    /// When [`Self::egress`] must run although nothing moves.
+    pub fn poll_at(&self, now: Instant) -> Option<Instant> {
+        if self.is_dirty { Some(now) } else { self.due }
+    }
+
+    /// What was counted.
+    pub fn counts(&self) -> &crate::counters::Counts<Counter> {
+        &self.counts
+    }
+}
+
+fn header_len(packet: &[u8]) -> usize {
+    packet
+        .first()
+        .map_or(0, |first| usize::from(first & 0x0f) * 4)
+}
+
+/// Pseudo header and segment of a TCP packet, summed; zero when right (RFC 9293 section 3.1).
+fn tcp_sum(packet: &[u8]) -> Option<u16> {
+    let header = header_len(packet);
+    if packet.len() < 20 || header < 20 || packet.get(9) != Some(&6) {
+        return None;
+    }
+    let total = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
+    let segment = packet.get(header..total)?;
+    let source = Ipv4Address::new(packet[12], packet[13], packet[14], packet[15]);
+    let destination = Ipv4Address::new(packet[16], packet[17], packet[18], packet[19]);
+    let length = u16::try_from(segment.len()).ok()?;
+    let pseudo = checksum::pseudo_header(source, destination, 6, length);
+    Some(checksum::finish(checksum::combine(
+        pseudo,
+        checksum::sum(segment),
+    )))
+}
+
+fn tcp_checksum_is_right(packet: &[u8]) -> bool {
+    match tcp_sum(packet) {
+        Some(sum) => sum == 0,
+        // Not TCP: smoltcp checks those itself. Malformed: it refuses them.
+        None => true,
+    }
+}
+
+/// What smoltcp takes for a network device: one packet in, any number out.
+struct Wire<'a, W: SendIp> {
+    packet: Option<&'a [u8]>,
+    way: &'a mut W,
+    sent: u64,
+    lost: u64,
+}
+
+struct Incoming<'a>(&'a [u8]);
+
+struct Outgoing<'a, W: SendIp> {
+    now: Instant,
+    way: &'a mut W,
+    sent: &'a mut u64,
+    lost: &'a mut u64,
+}
+
+impl phy::RxToken for Incoming<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(self.0)
+    }
+}
+
+impl<W: SendIp> phy::TxToken for Outgoing<'_, W> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        // Requests and acknowledgements only: bulk bytes never leave through smoltcp.
+        let mut packet = [0; MTU];
+        let packet = &mut packet[..len.min(MTU)];
+        let result = f(packet);
+        if packet.get(9) == Some(&6) {
+            let at = header_len(packet) + 16;
+            if let Some(field) = packet.get_mut(at..at + 2) {
+                field.fill(0);
+            }
+            if let (Some(sum), Some(field)) = (tcp_sum(packet), packet.get_mut(at..at + 2)) {
+                field.copy_from_slice(&sum.to_be_bytes());
+            }
+        }
+        *self.sent += 1;
+        if self.way.send_ip(self.now, packet).is_err() {
+            *self.lost += 1;
+        }
+        result
+    }
+}
+
+impl<W: SendIp> phy::Device for Wire<'_, W> {
+    type RxToken<'b>
+        = Incoming<'b>
+    where
+        Self: 'b;
+    type TxToken<'b>
+        = Outgoing<'b, W>
+    where
+        Self: 'b;
+
+    fn receive(&mut self, now: Instant) -> Option<(Incoming<'_>, Outgoing<'_, W>)> {
+        let packet = self.packet.take()?;
+        let out = Outgoing {
+            now,
+            way: self.way,
+            sent: &mut self.sent,
+            lost: &mut self.lost,
+        };
+        Some((Incoming(packet), out))
+    }
+
+    fn transmit(&mut self, now: Instant) -> Option<Outgoing<'_, W>> {
+        (self.lost == 0).then(|| Outgoing {
+            now,
+            way: self.way,
+            sent: &mut self.sent,
+            lost: &mut self.lost,
+        })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = MTU;
+        capabilities.checksum.tcp = Checksum::None;
+        capabilities
+    }
+}
+
+/// The way of packets before there is one.
+struct Nowhere;
+
+impl SendIp for Nowhere {
+    fn send_ip(&mut self, _now: Instant, _packet: &[u8]) -> Result<(), Full> {
+        Err(Full)
+    }
+}

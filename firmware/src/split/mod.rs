@@ -1,3 +1,476 @@
-//! (see DESIGN)
+//! Plans ranges over links.
+//!
+//! An exchange's wanted interval is handed out front to back: each link holds at most two asked
+//! ranges, sized by its measured rate, so that a request is always under way while the range before
+//! it arrives. What a link failed to bring goes back and is handed out first.
+//!
+//! Calling order: [`Plan::next`] while it returns ranges; [`Plan::on_bytes`] as bytes arrive;
+//! [`Plan::on_done`] after a range's last byte; [`Plan::on_failed`] when a link lost what it was asked for.
+//!
+//! Units: offsets and sizes in bytes, rates in bytes/s, times in µs.
+//!
+//! Invariants:
+//! - I1: asked, returned and arrived parts together cover `[first, frontier)`.
+//! - I2: returned spans are sorted and disjoint, all below `frontier`.
+//! - I3: no link holds more than [`ASKS_PER_LINK`] ranges.
+//!
+//! Budget: about 700 bytes an exchange.
 
 pub mod validator;
+
+use heapless::{Deque, Vec};
+use smoltcp::time::{Duration, Instant};
+
+use crate::links::{LINKS_MAX, LinkId};
+use crate::wire::http::ByteRange;
+
+/// Ranges under way on one link: one arriving, one behind it so that the line never idles a round trip.
+pub const ASKS_PER_LINK: usize = 2;
+/// Size of a range while a link's rate is unknown, bytes: two of them cover 8 Mbit/s over 100 ms.
+const RANGE_BYTES_FIRST: u64 = 64 * 1024;
+/// Smallest range worth a request head in each direction, bytes.
+const RANGE_BYTES_MIN: u64 = 8 * 1024;
+/// Largest range, bytes: bounds what one slow link can keep the others waiting for.
+const RANGE_BYTES_MAX: u64 = 256 * 1024;
+/// A range should last this long, so that two in flight cover the round trips of a home line.
+const RANGE_TIME_US: u64 = 200_000;
+/// A link that brings nothing for this long loses its ranges (FAULTS K5).
+pub const STALL: Duration = Duration::from_millis(2000);
+/// A link slower than the best by this factor gets no further range (FAULTS K7).
+const RATE_RATIO_MAX: u64 = 20;
+/// Spans that can wait to be asked again; more are merged with what lies between them.
+const RETURNED_MAX: usize = 16;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    start: u64,
+    end: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ask {
+    /// Next offset expected.
+    at: u64,
+    end: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Lane {
+    asks: Deque<Ask, ASKS_PER_LINK>,
+    /// Bytes/s; zero until the first range is done.
+    rate: u64,
+    /// Since when the bytes now counted have been arriving.
+    since: Instant,
+    counted: u64,
+    progress_at: Instant,
+}
+
+impl Lane {
+    fn outstanding(&self) -> u64 {
+        self.asks.iter().map(|ask| ask.end - ask.at).sum()
+    }
+}
+
+/// The ranges of one exchange, given to links.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// First offset never asked of anyone.
+    frontier: u64,
+    /// End of the wanted interval (exclusive).
+    end: u64,
+    returned: Vec<Span, RETURNED_MAX>,
+    lanes: [Lane; LINKS_MAX],
+}
+
+impl Plan {
+    /// Plans `[first, end)`.
+    pub fn new(now: Instant, first: u64, end: u64) -> Self {
+        Self {
+            frontier: first,
+            end,
+            returned: Vec::new(),
+            lanes: core::array::from_fn(|_| Lane {
+                asks: Deque::new(),
+                rate: 0,
+                since: now,
+                counted: 0,
+                progress_at: now,
+            }),
+        }
+    }
+
+    /// Carries a link's rate over from an earlier exchange, bytes/s; zero leaves it unknown.
+    pub fn assume_rate(&mut self, link: LinkId, rate: u64) {
+        self.lanes[link.index()].rate = rate;
+    }
+
+    /// The measured rate of a link, bytes/s; zero while unknown.
+    pub fn rate(&self, link: LinkId) -> u64 {
+        self.lanes[link.index()].rate
+    }
+
+    /// Gives `link` its next range, none of it at or past `limit` (the end of the reorder window).
+    ///
+    /// `usable` tells which links can fetch at all; the tail is shared among those by rate.
+    /// `None` when the link has enough to do, is too slow, or nothing is left for it.
+    pub fn next(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        limit: u64,
+        usable: &[bool; LINKS_MAX],
+    ) -> Option<ByteRange> {
+        let lane = &self.lanes[link.index()];
+        if lane.asks.is_full() || !usable[link.index()] {
+            return None;
+        }
+        let best = (0..LINKS_MAX)
+            .filter(|&i| usable[i])
+            .map(|i| self.lanes[i].rate)
+            .max()
+            .unwrap_or(0);
+        if lane.rate != 0 && lane.rate.saturating_mul(RATE_RATIO_MAX) < best {
+            return None;
+        }
+        let wanted = match lane.rate {
+            0 => RANGE_BYTES_FIRST,
+            rate => (rate.saturating_mul(RANGE_TIME_US) / 1_000_000)
+                .clamp(RANGE_BYTES_FIRST / 2, RANGE_BYTES_MAX),
+        };
+        let share = self.share(link, usable, best);
+        if share < RANGE_BYTES_MIN && !lane.asks.is_empty() {
+            return None;
+        }
+        let wanted = wanted.min(share.max(RANGE_BYTES_MIN));
+
+        let span = match self.returned.first().copied() {
+            Some(span) => Span {
+                start: span.start,
+                end: span.end.min(span.start + wanted),
+            },
+            None => Span {
+                start: self.frontier,
+                end: self.end.min(self.frontier + wanted),
+            },
+        };
+        // The window's end may cut a range short, but not into crumbs.
+        let span = Span {
+            start: span.start,
+            end: span.end.min(limit),
+        };
+        let cut_by_window = span.end == limit && span.end < self.end;
+        if span.start >= span.end || (cut_by_window && span.end - span.start < RANGE_BYTES_MIN) {
+            return None;
+        }
+
+        match self.returned.first_mut() {
+            Some(first) if span.end < first.end => first.start = span.end,
+            Some(_) => {
+                self.returned.remove(0);
+            }
+            None => self.frontier = span.end,
+        }
+        let lane = &mut self.lanes[link.index()];
+        if lane.asks.is_empty() {
+            lane.since = now;
+            lane.counted = 0;
+            lane.progress_at = now;
+        }
+        if lane
+            .asks
+            .push_back(Ask {
+                at: span.start,
+                end: span.end,
+            })
+            .is_err()
+        {
+            unreachable!("fullness was checked above");
+        }
+        Some(ByteRange {
+            first: span.start,
+            last: span.end - 1,
+        })
+    }
+
+    /// The link's fair part of what is not yet asked for, so that all links end together, bytes.
+    fn share(&self, link: LinkId, usable: &[bool; LINKS_MAX], best: u64) -> u64 {
+        let unasked = self.end - self.frontier
+            + self
+                .returned
+                .iter()
+                .map(|span| span.end - span.start)
+                .sum::<u64>();
+        let rate_of = |i: usize| match self.lanes[i].rate {
+            0 => best.max(1),
+            rate => rate,
+        };
+        let rates: u64 = (0..LINKS_MAX).filter(|&i| usable[i]).map(rate_of).sum();
+        let outstanding: u64 = (0..LINKS_MAX)
+            .filter(|&i| usable[i])
+            .map(|i| self.lanes[i].outstanding())
+            .sum();
+        let whole = u128::from(unasked + outstanding) * u128::from(rate_of(link.index()))
+            / u128::from(rates.max(1));
+        u64::try_from(whole)
+            .unwrap_or(u64::MAX)
+            .saturating_sub(self.lanes[link.index()].outstanding())
+    }
+
+    /// Counts `len` bytes that a link brought for its oldest range.
+    pub fn on_bytes(&mut self, now: Instant, link: LinkId, len: u64) {
+        let lane = &mut self.lanes[link.index()];
+        lane.progress_at = now;
+        lane.counted += len;
+        if let Some(ask) = lane.asks.front_mut() {
+            ask.at = ask.end.min(ask.at + len);
+        }
+    }
+
+    /// Ends a link's oldest range; what it did not bring of it is handed out again.
+    pub fn on_done(&mut self, now: Instant, link: LinkId) {
+        let lane = &mut self.lanes[link.index()];
+        let Some(ask) = lane.asks.pop_front() else {
+            return;
+        };
+        let elapsed = u64::try_from((now - lane.since).total_micros())
+            .unwrap_or(1)
+            .max(1);
+        // Windows shorter than this say more about bursts than about the line.
+        if elapsed >= 20_000 {
+            let sample = lane.counted.saturating_mul(1_000_000) / elapsed;
+            lane.rate = if lane.rate == 0 {
+                sample
+            } else {
+                (lane.rate * 3 + sample) / 4
+            }
+            .max(1);
+            lane.since = now;
+            lane.counted = 0;
+        }
+        lane.progress_at = now;
+        self.give_back(ask);
+    }
+
+    /// Takes everything back that a link was asked for.
+    pub fn on_failed(&mut self, link: LinkId) {
+        while let Some(ask) = self.lanes[link.index()].asks.pop_front() {
+            self.give_back(ask);
+        }
+    }
+
+    fn give_back(&mut self, ask: Ask) {
+        if ask.at >= ask.end {
+            return;
+        }
+        let mut span = Span {
+            start: ask.at,
+            end: ask.end,
+        };
+        let mut at = self
+            .returned
+            .iter()
+            .position(|held| held.start > span.start)
+            .unwrap_or(self.returned.len());
+        // Merge with neighbours that touch, or with the nearest one when the table is full:
+        // asking for a byte twice is allowed, forgetting one is not.
+        if at > 0 && (self.returned[at - 1].end >= span.start || self.returned.is_full()) {
+            at -= 1;
+            let before = self.returned.remove(at);
+            span = Span {
+                start: before.start,
+                end: before.end.max(span.end),
+            };
+        }
+        while let Some(after) = self.returned.get(at).copied() {
+            if after.start > span.end && !self.returned.is_full() {
+                break;
+            }
+            self.returned.remove(at);
+            span.end = span.end.max(after.end);
+        }
+        if self.returned.insert(at, span).is_err() {
+            unreachable!("a full table was merged above");
+        }
+    }
+
+    /// The oldest range of a link: next offset and exclusive end.
+    pub fn current(&self, link: LinkId) -> Option<(u64, u64)> {
+        self.lanes[link.index()]
+            .asks
+            .front()
+            .map(|ask| (ask.at, ask.end))
+    }
+
+    /// Whether a link holds ranges but brought nothing for [`STALL`].
+    pub fn is_stalled(&self, now: Instant, link: LinkId) -> bool {
+        let lane = &self.lanes[link.index()];
+        !lane.asks.is_empty() && now >= lane.progress_at + STALL
+    }
+
+    /// When the next link may count as stalled.
+    pub fn poll_at(&self) -> Option<Instant> {
+        self.lanes
+            .iter()
+            .filter(|lane| !lane.asks.is_empty())
+            .map(|lane| lane.progress_at + STALL)
+            .min()
+    }
+
+    /// Whether every byte of the interval has been asked for and has arrived.
+    pub fn is_done(&self) -> bool {
+        self.frontier == self.end
+            && self.returned.is_empty()
+            && self.lanes.iter().all(|lane| lane.asks.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const T0: Instant = Instant::from_micros_const(1_000_000);
+    const BOTH: [bool; LINKS_MAX] = {
+        let mut usable = [false; LINKS_MAX];
+        usable[0] = true;
+        usable[1] = true;
+        usable
+    };
+
+    fn link(i: usize) -> LinkId {
+        LinkId::from_index(i)
+    }
+
+    #[test]
+    fn ranges_follow_each_other_without_gap_or_overlap() {
+        let mut plan = Plan::new(T0, 0, 1 << 20);
+        let a = plan.next(T0, link(0), u64::MAX, &BOTH).unwrap();
+        let b = plan.next(T0, link(1), u64::MAX, &BOTH).unwrap();
+        assert_eq!(a.first, 0);
+        assert_eq!(b.first, a.last + 1);
+    }
+
+    #[test]
+    fn a_link_holds_two_ranges_at_most() {
+        let mut plan = Plan::new(T0, 0, 1 << 20);
+        assert!(plan.next(T0, link(0), u64::MAX, &BOTH).is_some());
+        assert!(plan.next(T0, link(0), u64::MAX, &BOTH).is_some());
+        assert!(plan.next(T0, link(0), u64::MAX, &BOTH).is_none());
+    }
+
+    #[test]
+    fn no_range_reaches_past_the_window() {
+        let mut plan = Plan::new(T0, 0, 1 << 20);
+        let a = plan.next(T0, link(0), 40_000, &BOTH).unwrap();
+        assert_eq!(a.last, 39_999);
+        assert!(plan.next(T0, link(1), 40_000, &BOTH).is_none());
+    }
+
+    #[test]
+    fn what_a_link_lost_is_handed_out_first_and_only_the_missing_part() {
+        let mut plan = Plan::new(T0, 0, 1 << 20);
+        let a = plan.next(T0, link(1), u64::MAX, &BOTH).unwrap();
+        plan.on_bytes(T0, link(1), 1000);
+        plan.on_failed(link(1));
+        let again = plan.next(T0, link(0), u64::MAX, &BOTH).unwrap();
+        assert_eq!((again.first, again.last), (1000, a.last));
+    }
+
+    #[test]
+    fn a_silent_link_stalls_after_its_bound() {
+        let mut plan = Plan::new(T0, 0, 1 << 20);
+        plan.next(T0, link(0), u64::MAX, &BOTH).unwrap();
+        assert!(!plan.is_stalled(T0 + STALL - Duration::from_micros(1), link(0)));
+        assert!(plan.is_stalled(T0 + STALL, link(0)));
+        assert!(!plan.is_stalled(T0 + STALL, link(1)));
+    }
+
+    /// Plays links of given rates (bytes/ms) to the end; returns bytes by link and the idle time at the end, ms.
+    fn play(total: u64, rates: [u64; 2]) -> ([u64; 2], u64) {
+        let mut plan = Plan::new(T0, 0, total);
+        let mut got = [0; 2];
+        let mut busy_until = [0u64; 2];
+        for ms in 0..1_000_000 {
+            let now = T0 + Duration::from_millis(ms);
+            for i in 0..2 {
+                while plan.next(now, link(i), u64::MAX, &BOTH).is_some() {}
+                let mut credit = rates[i];
+                while credit > 0 {
+                    let Some((at, end)) = plan.current(link(i)) else {
+                        break;
+                    };
+                    busy_until[i] = ms;
+                    let n = credit.min(end - at);
+                    plan.on_bytes(now, link(i), n);
+                    got[i] += n;
+                    credit -= n;
+                    if at + n == end {
+                        plan.on_done(now, link(i));
+                    }
+                }
+            }
+            if plan.is_done() {
+                return (got, busy_until[0].abs_diff(busy_until[1]));
+            }
+        }
+        panic!("the plan never ends");
+    }
+
+    #[test]
+    fn links_end_together_and_share_by_rate() {
+        for rates in [[1000, 1000], [1000, 500], [2500, 600], [600, 2500]] {
+            let (got, idle_ms) = play(8 << 20, rates);
+            assert_eq!(got[0] + got[1], 8 << 20);
+            assert!(
+                idle_ms <= 100,
+                "{rates:?}: one link idles {idle_ms} ms at the end"
+            );
+            let expected = (8 << 20) * rates[0] / (rates[0] + rates[1]);
+            assert!(
+                got[0].abs_diff(expected) < 200_000,
+                "{rates:?}: {got:?}, expected {expected}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_is_asked_until_it_has_arrived(
+            total in 1u64..600_000,
+            steps in prop::collection::vec((0usize..2, 0u8..4, 1u64..40_000), 0..400),
+        ) {
+            let mut plan = Plan::new(T0, 0, total);
+            let mut arrived = vec![false; total as usize];
+            let mut now = T0;
+            for (i, what, n) in steps {
+                now += Duration::from_millis(10);
+                match what {
+                    0 => { plan.next(now, link(i), u64::MAX, &BOTH); }
+                    1 | 2 => if let Some((at, end)) = plan.current(link(i)) {
+                        let n = n.min(end - at);
+                        arrived[at as usize..(at + n) as usize].fill(true);
+                        plan.on_bytes(now, link(i), n);
+                        if at + n == end { plan.on_done(now, link(i)); }
+                    },
+                    _ => plan.on_failed(link(i)),
+                }
+            }
+            // The uplink alone always finishes.
+            plan.on_failed(link(1));
+            let mut alone = BOTH;
+            alone[1] = false;
+            let mut rounds = 0;
+            while !plan.is_done() {
+                now += Duration::from_millis(10);
+                while plan.next(now, link(0), u64::MAX, &alone).is_some() {}
+                let (at, end) = plan.current(link(0)).expect("something is asked while not done");
+                arrived[at as usize..end as usize].fill(true);
+                plan.on_bytes(now, link(0), end - at);
+                plan.on_done(now, link(0));
+                rounds += 1;
+                prop_assert!(rounds < 1000);
+            }
+            prop_assert!(arrived.iter().all(|&byte| byte));
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! One exchange: its data, and what happens to it until the router answers the client.
+
+use heapless::Vec;
+use smoltcp::time::Instant;
+
+use super::flow::{self, ClientSegment, Flow};
+use super::{Counter, ExchangeId, HOLD_MAX, LINK_FAILURES_MAX, LINK_PAUSE, Why};
+use crate::budget::{
+    REPLY_HEAD_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_HEAD_BYTES_MAX, STITCH_BLOCK_BYTES,
+};
+use crate::classify;
+use crate::counters::Counts;
+use crate::fetch::Fetch;
+use crate::fetch::response::{Object, ReplyHead};
+use crate::links::peer::{Peer, Wanted};
+use crate::links::{LINKS_MAX, LinkId};
+use crate::port::Full;
+use crate::settings::Accel;
+use crate::split::Plan;
+use crate::stack::{SocketId, Stack};
+use crate::stitch::extents::{Extents, Pool};
+use crate::stitch::sender::Sender;
+use crate::wire::http::{self, PeerRequest, Request};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Free,
+    Collecting,
+    Probing { is_asked: bool },
+    Opening,
+    Stitching,
+    Closing { since: Instant },
+}
+
+/// One exchange.
+pub(super) struct Exchange {
+    pub(super) id: ExchangeId,
+    pub(super) state: State,
+    pub(super) flow: Flow,
+    pub(super) held_at: Instant,
+    /// The client's request bytes, not acknowledged before `Stitching`.
+    pub(super) held: Vec<u8, REQUEST_HEAD_BYTES_MAX>,
+    pub(super) request: Option<Request>,
+    pub(super) fetch: Fetch,
+    pub(super) object: Option<Object>,
+    /// Bytes of the response head in the stream.
+    pub(super) head_len: u64,
+    pub(super) plan: Plan,
+    pub(super) window_blocks: usize,
+    pub(super) extents: Extents,
+    pub(super) sender: Sender,
+    /// Stream length, response head included.
+    pub(super) stream_len: u64,
+    pub(super) failures: [u8; LINKS_MAX],
+    pub(super) paused_until: [Instant; LINKS_MAX],
+    pub(super) bytes: [u64; LINKS_MAX],
+    pub(super) progress_at: Instant,
+    /// The reply, or the client's request, says that the connection ends with this response.
+    pub(super) closes: bool,
+    pub(super) client_fin: bool,
+    pub(super) origin_gone: bool,
+    /// The client is owed an ACK of its own bytes.
+    pub(super) owes_ack: bool,
+}
+
+impl Exchange {
+    pub(super) fn free(id: ExchangeId, socket: SocketId) -> Self {
+        let flow = Flow::none();
+        Self {
+            id,
+            state: State::Free,
+            flow,
+            held_at: Instant::ZERO,
+            held: Vec::new(),
+            request: None,
+            fetch: Fetch::new(socket),
+            object: None,
+            head_len: 0,
+            plan: Plan::new(Instant::ZERO, 0, 0),
+            window_blocks: 0,
+            extents: Extents::new(),
+            sender: flow.sender(Instant::ZERO),
+            stream_len: 0,
+            failures: [0; LINKS_MAX],
+            paused_until: [Instant::ZERO; LINKS_MAX],
+            bytes: [0; LINKS_MAX],
+            progress_at: Instant::ZERO,
+            closes: false,
+            client_fin: false,
+            origin_gone: false,
+            owes_ack: false,
+        }
+    }
+
+    pub(super) fn begin(&mut self, now: Instant, flow: Flow, window_blocks: usize) {
+        self.state = State::Collecting;
+        self.flow = flow;
+        self.held_at = now;
+        self.held.clear();
+        self.request = None;
+        self.object = None;
+        self.head_len = 0;
+        self.plan = Plan::new(now, 0, 0);
+        self.window_blocks = window_blocks;
+        self.stream_len = 0;
+        self.failures = [0; LINKS_MAX];
+        self.paused_until = [now; LINKS_MAX];
+        self.bytes = [0; LINKS_MAX];
+        self.progress_at = now;
+        self.closes = false;
+        self.client_fin = false;
+        self.origin_gone = false;
+        self.owes_ack = false;
+    }
+
+    /// Back to rest: blocks freed, peers told, the own connection kept for the next request if it is clean.
+    pub(super) fn rest(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack<'_>,
+        pool: &mut Pool<'_>,
+        peers: &mut [Peer],
+    ) {
+        if self.state == State::Free {
+            return;
+        }
+        self.state = State::Free;
+        self.request = None;
+        self.object = None;
+        self.extents.clear(pool);
+        self.extents = Extents::new();
+        self.plan = Plan::new(now, 0, 0);
+        if !self.fetch.is_resting() {
+            self.fetch.abort(stack);
+        }
+        for peer in peers {
+            peer.cancel(stack, self.id);
+        }
+    }
+
+    /// Adds request bytes; sets `request` once the head is whole and wanted.
+    pub(super) fn collect(&mut self, payload: &[u8], accel: &Accel) -> Result<(), Why> {
+        if self.held.extend_from_slice(payload).is_err() {
+            return Err(Why::Interrupted);
+        }
+        match classify::classify(&self.held, accel, self.flow.ends.origin.1) {
+            classify::Outcome::More => Ok(()),
+            classify::Outcome::Plain(reason) => Err(Why::Plain(reason)),
+            classify::Outcome::Candidate(request) => {
+                self.closes = request.close;
+                self.request = Some(request);
+                Ok(())
+            }
+        }
+    }
+
+    /// A client segment while nothing is acknowledged yet.
+    pub(super) fn hold(&mut self, segment: &ClientSegment<'_>, accel: &Accel) -> Result<(), Why> {
+        if segment.rst || segment.syn || segment.fin || segment.urg {
+            return Err(Why::Interrupted);
+        }
+        self.flow.window = segment.window;
+        if segment.payload.is_empty() {
+            return Ok(());
+        }
+        let next = self.flow.request_seq.wrapping_add(self.held.len() as u32);
+        let ahead = segment.seq.wrapping_sub(next) as i32;
+        if ahead == 0 && self.state == State::Collecting {
+            return self.collect(segment.payload, accel);
+        }
+        // A retransmission of what is held changes nothing; anything else is not worth a guess (FAULTS G7).
+        let end = segment.seq.wrapping_add(segment.payload.len() as u32);
+        let is_again = (end.wrapping_sub(next) as i32) <= 0
+            && (segment.seq.wrapping_sub(self.flow.request_seq) as i32) >= 0
+            && {
+                let from = segment.seq.wrapping_sub(self.flow.request_seq) as usize;
+                self.held.get(from..from + segment.payload.len()) == Some(segment.payload)
+            };
+        if is_again {
+            Ok(())
+        } else {
+            Err(Why::Interrupted)
+        }
+    }
+
+    pub(super) fn probe(&mut self, now: Instant, stack: &mut Stack<'_>) {
+        self.fetch.open(now, stack, self.flow.ends.origin);
+        self.state = State::Probing { is_asked: false };
+        self.try_probe(now, stack);
+    }
+
+    pub(super) fn try_probe(&mut self, now: Instant, stack: &mut Stack<'_>) {
+        let State::Probing { is_asked: false } = self.state else {
+            return;
+        };
+        let Some(request) = self.request else { return };
+        if !self.fetch.can_ask(stack, REQUEST_BYTES_MAX) {
+            return;
+        }
+        let mut bytes = [0; REQUEST_BYTES_MAX];
+        if let Ok(len) = http::write_head(&mut bytes, &request, &self.held)
+            && self.fetch.ask_head(now, stack, &bytes[..len]).is_ok()
+        {
+            self.state = State::Probing { is_asked: true };
+        }
+        // Not asked: the hold's bound ends it.
+    }
+
+    /// The probe fits: the response head goes to the front of the stream, ranges may be asked.
+    pub(super) fn open(
+        &mut self,
+        now: Instant,
+        object: Object,
+        head: &ReplyHead,
+        pool: &mut Pool<'_>,
+    ) -> Result<(), Full> {
+        let mut bytes: Vec<u8, { REPLY_HEAD_BYTES_MAX + 64 }> = Vec::new();
+        flow::client_head(self.fetch.head_bytes(), self.closes, &mut bytes).map_err(|_| Full)?;
+        self.closes |= head.close;
+        self.head_len = bytes.len() as u64;
+        self.stream_len = self.head_len + object.total;
+        self.plan = Plan::new(now, 0, object.total);
+        self.object = Some(object);
+        match self.extents.write(pool, 0, &bytes) {
+            Ok(_) => {}
+            Err(_full) => return Err(Full),
+        }
+        self.state = State::Opening;
+        Ok(())
+    }
+
+    pub(super) fn wanted<'a>(
+        &'a self,
+        id: ExchangeId,
+        range: http::ByteRange,
+        request: &Request,
+    ) -> Option<Wanted<'a>> {
+        let object = self.object.as_ref()?;
+        let values = PeerRequest::of(request, &self.held);
+        let message = crate::wire::peer::Fetch {
+            id: 0,
+            address: self.flow.ends.origin.0.octets(),
+            port: self.flow.ends.origin.1,
+            host: values.host,
+            target: values.target,
+            accept: values.accept,
+            accept_encoding: values.accept_encoding,
+            user_agent: values.user_agent,
+            first: range.first,
+            last: range.last,
+            total: object.total,
+            validator_kind: object.validator.kind(),
+            validator: object.validator.bytes(),
+            content_type: object.content_type.as_ref().map(|kind| kind.as_slice()),
+        };
+        Some(Wanted {
+            exchange: id,
+            range,
+            message,
+        })
+    }
+
+    /// The own line is never given up: as long as it can fetch, the client must not see an early end.
+    pub(super) fn may_use(&self, link: LinkId) -> bool {
+        link == LinkId::UPLINK || self.failures[link.index()] < LINK_FAILURES_MAX
+    }
+
+    pub(super) fn on_link_failed(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        counts: &mut Counts<Counter>,
+    ) {
+        if self.plan.current(link).is_none() && link != LinkId::UPLINK {
+            return;
+        }
+        counts.bump(Counter::RangesLost);
+        self.plan.on_failed(link);
+        self.failures[link.index()] = self.failures[link.index()].saturating_add(1);
+        let times = u32::from(self.failures[link.index()].min(8));
+        self.paused_until[link.index()] = now + LINK_PAUSE * times;
+    }
+
+    pub(super) fn on_body(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        offset: u64,
+        bytes: &[u8],
+        pool: &mut Pool<'_>,
+        counts: &mut Counts<Counter>,
+    ) -> usize {
+        if matches!(
+            self.state,
+            State::Free | State::Collecting | State::Probing { .. }
+        ) {
+            return bytes.len();
+        }
+        match self.extents.write(pool, self.head_len + offset, bytes) {
+            Ok(written) => {
+                counts.add(Counter::BytesPeers, bytes.len() as u64);
+                counts.add(Counter::BytesDuplicate, written.duplicate as u64);
+                if written.conflict {
+                    counts.bump(Counter::BytesConflict);
+                }
+                self.plan.on_bytes(now, link, bytes.len() as u64);
+                self.bytes[link.index()] += bytes.len() as u64;
+                self.failures[link.index()] = 0;
+                self.progress_at = now;
+                bytes.len()
+            }
+            Err(_full) => 0,
+        }
+    }
+
+    /// First offset that may not be asked for: the guaranteed window's end.
+    pub(super) fn plan_limit(&self) -> u64 {
+        let block = STITCH_BLOCK_BYTES as u64;
+        let window_end = (self.extents.base() / block + self.window_blocks as u64) * block;
+        window_end.saturating_sub(self.head_len)
+    }
+
+    pub(super) fn poll_at(&self, now: Instant) -> Option<Instant> {
+        let fetch = self.fetch.poll_at();
+        let own = match self.state {
+            State::Free => None,
+            State::Collecting | State::Probing { .. } | State::Opening => {
+                Some(self.held_at + HOLD_MAX)
+            }
+            State::Stitching | State::Closing { .. } => self.stitching_poll_at(now),
+        };
+        let plan = match self.state {
+            State::Opening | State::Stitching => self.plan.poll_at(),
+            State::Free | State::Collecting | State::Probing { .. } | State::Closing { .. } => None,
+        };
+        [fetch, own, plan].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,466 @@
+//! The borrower's side of a peer link: one TCP session to a neighbour, requests out, ranges in.
+//!
+//! ```text
+//! Unset --set--> Down --retry--> Connecting --established, Hello sent--> Greeting --Hello--> Up
+//!                  ^------------------- silence, error, close ---------------------------------/
+//! ```
+//!
+//! Several exchanges share the session; each asked range has an id. Bytes come in as
+//! [`wire::peer`](crate::wire::peer) messages and go to the caller straight out of the receive ring.
+//! Only what was asked is asked for, and only what fits the reorder window, so the session never has
+//! to wait for one exchange before it serves the next.
+//!
+//! Units: offsets in bytes of the object.
+//! Budget: `PEER_RX_BYTES + PEER_TX_BYTES` of rings and about 10 KiB of decoder a peer.
+
+use heapless::Vec;
+use smoltcp::socket::tcp;
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::Ipv4Address;
+
+use crate::budget::{EXCHANGES_MAX, PEER_MESSAGE_BYTES_MAX, PEER_PORT};
+use crate::exchange::ExchangeId;
+use crate::fetch::Busy;
+use crate::split::ASKS_PER_LINK;
+use crate::stack::{SocketId, Stack};
+use crate::wire::http::ByteRange;
+use crate::wire::peer::{self, Decoder, Message, Refusal};
+
+/// Ranges that can be asked of one peer at once, all exchanges together.
+const ASKS_MAX: usize = EXCHANGES_MAX * ASKS_PER_LINK;
+/// Between attempts to reach a peer that is down.
+const RETRY: Duration = Duration::from_millis(1000);
+/// How long opening and greeting may take.
+const GREETING_TIMEOUT: Duration = Duration::from_millis(2000);
+/// A ping this often shows that a silent session is alive.
+const PING_INTERVAL: Duration = Duration::from_millis(500);
+/// A session that is silent this long in spite of pings is over.
+const SILENCE_MAX: Duration = Duration::from_millis(2000);
+/// Messages taken a call, so that one peer cannot hold the loop.
+const EVENTS_MAX: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Unset,
+    Down { retry_at: Instant },
+    Connecting { since: Instant, is_asked: bool },
+    Greeting { since: Instant },
+    Up,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    id: u32,
+    exchange: ExchangeId,
+    next: u64,
+    end: u64,
+    has_begun: bool,
+}
+
+/// What a pump saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
+pub enum Event {
+    /// The peer's origin granted a range.
+    Begun(ExchangeId),
+    /// The last byte of a range was handed over.
+    Done(ExchangeId),
+    /// The peer did not or could not fetch a range; the session goes on.
+    Refused(ExchangeId, Refusal),
+    /// The session is lost, and with it everything asked on it.
+    Lost,
+}
+
+/// What the exchange wants of a peer.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The exchange that asks.
+    pub exchange: ExchangeId,
+    /// The interval asked for.
+    pub range: ByteRange,
+    /// The request to carry; its `id`, `first` and `last` are filled in here.
+    pub message: peer::Fetch<'a>,
+}
+
+/// One neighbour, as a link to borrow.
+pub struct Peer {
+    address: Option<Ipv4Address>,
+    socket: SocketId,
+    state: State,
+    decoder: Decoder,
+    asks: Vec<Asked, ASKS_MAX>,
+    next_id: u32,
+    heard_at: Instant,
+    pinged_at: Instant,
+    bytes: u64,
+    /// Tells the neighbour when this router has restarted.
+    boot: u32,
+}
+
+impl Peer {
+    /// A peer slot without an address.
+    pub fn new(socket: SocketId, boot: u32) -> Self {
+        Self {
+            address: None,
+            socket,
+            state: State::Unset,
+            decoder: Decoder::new(),
+            asks: Vec::new(),
+            next_id: 1,
+            heard_at: Instant::ZERO,
+            pinged_at: Instant::ZERO,
+            bytes: 0,
+            boot,
+        }
+    }
+
+    /// Sets or clears the neighbour's address on the air; a change ends the session.
+    pub fn set_address(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack<'_>,
+        address: Option<Ipv4Address>,
+    ) {
+        if self.address == address {
+            return;
+        }
+        stack.tcp(self.socket).abort();
+        stack.touch();
+        self.address = address;
+        self.state = match address {
+            Some(_) => State::Down { retry_at: now },
+            None => State::Unset,
+        };
+    }
+
+    /// The neighbour's address, if the slot is in use.
+    pub fn address(&self) -> Option<Ipv4Address> {
+        self.address
+    }
+
+    /// Whether the peer can be asked.
+    pub fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+
+    /// The state in a word, for the console.
+    pub fn state_name(&self) -> &'static str {
+        match self.state {
+            State::Unset => "unset",
+            State::Down { .. } => "down",
+            State::Connecting { .. } => "connecting",
+            State::Greeting { .. } => "greeting",
+            State::Up => "up",
+        }
+    }
+
+    /// Body bytes this peer has brought since boot.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Ranges asked and not done.
+    pub fn asks(&self) -> usize {
+        self.asks.len()
+    }
+
+    /// Whether one more request of any size can be sent now.
+    pub fn can_ask(&self, stack: &Stack<'_>) -> bool {
+        let socket = stack.tcp_ref(self.socket);
+        self.is_up()
+            && !self.asks.is_full()
+            && socket.may_send()
+            && socket.send_capacity() - socket.send_queue() >= PEER_MESSAGE_BYTES_MAX
+    }
+
+    /// Asks the peer for a range.
+    ///
+    /// # Errors
+    /// [`Busy`]: see [`Self::can_ask`]; or the request does not fit a message. Nothing was sent.
+    pub fn ask(&mut self, stack: &mut Stack<'_>, wanted: Wanted<'_>) -> Result<(), Busy> {
+        if !self.can_ask(stack) {
+            return Err(Busy);
+        }
+        let id = self.next_id;
+        let request = peer::Fetch {
+            id,
+            first: wanted.range.first,
+            last: wanted.range.last,
+            ..wanted.message
+        };
+        self.send(stack, &Message::Fetch(request))?;
+        self.next_id = self.next_id.wrapping_add(1);
+        let asked = Asked {
+            id,
+            exchange: wanted.exchange,
+            next: wanted.range.first,
+            end: wanted.range.last + 1,
+            has_begun: false,
+        };
+        self.asks.push(asked).map_err(|_| Busy)
+    }
+
+    /// Tells the peer to stop everything an exchange has asked for, and forgets it.
+    pub fn cancel(&mut self, stack: &mut Stack<'_>, exchange: ExchangeId) {
+        while let Some(at) = self
+            .asks
+            .iter()
+            .position(|asked| asked.exchange == exchange)
+        {
+            let asked = self.asks.remove(at);
+            if self.send(stack, &Message::Cancel { id: asked.id }).is_err() {
+                defmt::debug!(
+                    "peer: no room for a cancel of {=u32}; its bytes will be ignored",
+                    asked.id
+                );
+            }
+        }
+    }
+
+    fn send(&mut self, stack: &mut Stack<'_>, message: &Message<'_>) -> Result<(), Busy> {
+        let mut bytes = [0; PEER_MESSAGE_BYTES_MAX];
+        let len = peer::encode(message, &mut bytes).map_err(|_| Busy)?;
+        let socket = stack.tcp(self.socket);
+        if !socket.may_send() || socket.send_capacity() - socket.send_queue() < len {
+            return Err(Busy);
+        }
+        let sent = socket.send_slice(&bytes[..len]);
+        stack.touch();
+        match sent {
+            Ok(n) if n == len => Ok(()),
+            Ok(_) | Err(_) => Err(Busy),
+        }
+    }
+
+    /// Moves the session on; body bytes go to `body(exchange, offset, bytes)`.
+    ///
+    /// Returns at most one event; call until `None`.
+    pub fn pump(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack<'_>,
+        body: &mut dyn FnMut(ExchangeId, u64, &[u8]),
+    ) -> Option<Event> {
+        let address = self.address?;
+        match self.state {
+            State::Unset => return None,
+            State::Down { retry_at } => {
+                if now >= retry_at {
+                    self.decoder = Decoder::new();
+                    self.asks.clear();
+                    let is_asked = stack.connect(self.socket, (address, PEER_PORT)).is_ok();
+                    self.state = State::Connecting {
+                        since: now,
+                        is_asked,
+                    };
+                }
+                return None;
+            }
+            State::Connecting { since, is_asked } => {
+                if !is_asked {
+                    let is_asked = stack.connect(self.socket, (address, PEER_PORT)).is_ok();
+                    self.state = State::Connecting { since, is_asked };
+                    return (now >= since + GREETING_TIMEOUT).then(|| self.lose(now, stack));
+                }
+                let socket = stack.tcp(self.socket);
+                if socket.may_send() {
+                    if self
+                        .send(
+                            stack,
+                            &Message::Hello {
+                                version: peer::VERSION,
+                                boot: self.boot,
+                            },
+                        )
+                        .is_err()
+                    {
+                        return Some(self.lose(now, stack));
+                    }
+                    self.state = State::Greeting { since };
+                } else if socket.state() == tcp::State::Closed || now >= since + GREETING_TIMEOUT {
+                    return Some(self.lose(now, stack));
+                }
+                return None;
+            }
+            State::Greeting { since } => {
+                if now >= since + GREETING_TIMEOUT {
+                    return Some(self.lose(now, stack));
+                }
+            }
+            State::Up => {
+                if now >= self.heard_at + SILENCE_MAX {
+                    defmt::info!("peer: silent, session ends");
+                    return Some(self.lose(now, stack));
+                }
+                if now >= self.heard_at.max(self.pinged_at) + PING_INTERVAL {
+                    self.pinged_at = now;
+                    if self
+                        .send(
+                            stack,
+                            &Message::Ping {
+                                nonce: self.next_id,
+                            },
+                        )
+                        .is_err()
+                    {
+                        defmt::debug!("peer: no room for a ping");
+                    }
+                }
+            }
+        }
+        for _ in 0..EVENTS_MAX {
+            match self.take(now, stack, body) {
+                Ok(Some(event)) => return Some(event),
+                Ok(None) => {}
+                Err(Stop::Empty) => return None,
+                Err(Stop::Broken) => return Some(self.lose(now, stack)),
+            }
+        }
+        stack.touch();
+        None
+    }
+
+    /// Takes one message or one run of bytes.
+    fn take(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack<'_>,
+        body: &mut dyn FnMut(ExchangeId, u64, &[u8]),
+    ) -> Result<Option<Event>, Stop> {
+        let socket = stack.tcp(self.socket);
+        if !socket.can_recv() {
+            return Err(if socket.may_recv() {
+                Stop::Empty
+            } else {
+                Stop::Broken
+            });
+        }
+        let decoder = &mut self.decoder;
+        let asks = &mut self.asks;
+        let state = &mut self.state;
+        let total = &mut self.bytes;
+        let taken = socket.recv(|input| {
+            let (consumed, event) = match decoder.next(input) {
+                Ok(step) => step,
+                Err(error) => {
+                    defmt::warn!("peer: malformed message: {}", error);
+                    return (input.len(), Err(Stop::Broken));
+                }
+            };
+            let outcome = match event {
+                None => Ok(None),
+                Some(peer::Event::Bytes { id, offset, place }) => {
+                    *total += place.len() as u64;
+                    on_bytes(asks, id, offset, &input[place], body)
+                }
+                Some(peer::Event::Message(message)) => on_message(asks, state, &message),
+            };
+            (consumed, outcome)
+        });
+        stack.touch();
+        self.heard_at = now;
+        taken.unwrap_or(Err(Stop::Broken))
+    }
+
+    fn lose(&mut self, now: Instant, stack: &mut Stack<'_>) -> Event {
+        stack.tcp(self.socket).abort();
+        stack.touch();
+        self.asks.clear();
+        self.state = State::Down {
+            retry_at: now + RETRY,
+        };
+        Event::Lost
+    }
+
+    /// When [`Self::pump`] must run although no segment came.
+    pub fn poll_at(&self) -> Option<Instant> {
+        match self.state {
+            State::Unset => None,
+            State::Down { retry_at } => Some(retry_at),
+            State::Connecting { since, is_asked: _ } | State::Greeting { since } => {
+                Some(since + GREETING_TIMEOUT)
+            }
+            State::Up => Some(
+                (self.heard_at.max(self.pinged_at) + PING_INTERVAL)
+                    .min(self.heard_at + SILENCE_MAX),
+            ),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Empty,
+    Broken,
+}
+
+fn on_bytes(
+    asks: &mut Vec<Asked, ASKS_MAX>,
+    id: u32,
+    offset: u64,
+    bytes: &[u8],
+    body: &mut dyn FnMut(ExchangeId, u64, &[u8]),
+) -> Result<Option<Event>, Stop> {
+    // Bytes of a cancelled range are still on their way for a while.
+    let Some(asked) = asks.iter_mut().find(|asked| asked.id == id) else {
+        return Ok(None);
+    };
+    if !asked.has_begun || offset != asked.next || bytes.len() as u64 > asked.end - asked.next {
+        defmt::warn!("peer: bytes that were not asked for");
+        return Err(Stop::Broken);
+    }
+    asked.next += bytes.len() as u64;
+    body(asked.exchange, offset, bytes);
+    Ok(None)
+}
+
+fn on_message(
+    asks: &mut Vec<Asked, ASKS_MAX>,
+    state: &mut State,
+    message: &Message<'_>,
+) -> Result<Option<Event>, Stop> {
+    match *message {
+        // The decoder has compared the versions.
+        Message::Hello { .. } => {
+            *state = State::Up;
+            Ok(None)
+        }
+        Message::Start {
+            id,
+            first,
+            last,
+            total: _,
+        } => {
+            let Some(asked) = asks.iter_mut().find(|asked| asked.id == id) else {
+                return Ok(None);
+            };
+            if first != asked.next || last >= asked.end {
+                return Err(Stop::Broken);
+            }
+            asked.has_begun = true;
+            asked.end = last + 1;
+            Ok(Some(Event::Begun(asked.exchange)))
+        }
+        Message::End { id } => {
+            let Some(at) = asks.iter().position(|asked| asked.id == id) else {
+                return Ok(None);
+            };
+            let asked = asks.remove(at);
+            if asked.next != asked.end {
+                return Err(Stop::Broken);
+            }
+            Ok(Some(Event::Done(asked.exchange)))
+        }
+        Message::Refused { id, reason } => {
+            let Some(at) = asks.iter().position(|asked| asked.id == id) else {
+                return Ok(None);
+            };
+            Ok(Some(Event::Refused(asks.remove(at).exchange, reason)))
+        }
+        Message::Pong { nonce: _ } => Ok(None),
+        // A lender asks for nothing, and the decoder turns `Data` into bytes.
+        Message::Fetch(_)
+        | Message::Cancel { .. }
+        | Message::Data { .. }
+        | Message::Ping { .. } => Err(Stop::Broken),
+    }
+}

@@ -1,0 +1,377 @@
+//! Everything of the router that is not forwarding: own sockets, exchanges, peers, lending.
+//!
+//! The forwarding path shows it segments of flows whose [`Stage`] is not plain, and packets for the
+//! router itself; the main loop polls it. It owns no port and no neighbor table: those are lent to
+//! each call as a [`RouterWay`].
+
+use smoltcp::time::Instant;
+use smoltcp::wire::Ipv4Address;
+
+use super::Verdict;
+use super::way::RouterWay;
+use crate::budget::{EXCHANGES_MAX, Memory, PEER_PORT};
+use crate::conntrack::{self, Direction, EntryId, Stage, Table};
+use crate::counters::Counts;
+use crate::exchange::{ClientSegment, Decision, Ends, ExchangeId, Exchanges, Flow, Outcome, Reply, Shared};
+use crate::links::LinkId;
+use crate::links::lender::{Lender, Terms};
+use crate::links::peer::Peer;
+use crate::port::{Egress, Port};
+use crate::settings::Settings;
+use crate::stack::Stack;
+use crate::stitch::extents::Pool;
+use crate::wire::options::Summary;
+use crate::wire::packet::{ETHERNET_BYTES, Packet, flags};
+
+crate::counter_stage! {
+    /// What the accelerator refused.
+    pub enum Counter {
+        /// Segments of watched flows whose checksum is wrong.
+        BadChecksum = "bad-checksum",
+        /// Watched flows that became plain because something else than a request came first.
+        NotARequest = "not-a-request",
+    }
+}
+
+/// Own sockets, exchanges, peers and lending.
+pub(super) struct Accelerator<'m> {
+    pub(super) stack: Stack<'m>,
+    pub(super) pool: Pool<'m>,
+    pub(super) peers: &'m mut [Peer],
+    pub(super) exchanges: Exchanges<'m>,
+    pub(super) lender: Lender<'m>,
+    pub(super) counts: Counts<Counter>,
+    /// State of the generator of initial sequence numbers and IP identifications.
+    random: u64,
+    ident: u16,
+}
+
+/// Parts of [`Memory`] that the accelerator borrows.
+pub(super) struct Parts {
+    pub(super) blocks: &'static mut [crate::stitch::Block],
+    pub(super) buffers: &'static mut crate::stack::Buffers,
+    pub(super) exchanges: &'static mut crate::exchange::Slots,
+    pub(super) lender: &'static mut crate::links::lender::Slots,
+    pub(super) peers: &'static mut heapless::Vec<Peer, { crate::budget::PEERS_MAX }>,
+}
+
+impl Accelerator<'static> {
+    pub(super) fn new(parts: Parts, seed: u64) -> Self {
+        let boot = (seed >> 32) as u32;
+        let (stack, fetch, peer_sockets) = Stack::new(parts.buffers, seed);
+        parts.peers.clear();
+        for socket in peer_sockets {
+            // As many sockets as peers.
+            let _fits = parts.peers.push(Peer::new(socket, boot)).is_ok();
+        }
+        let (own, lent) = fetch.split_at(EXCHANGES_MAX);
+        Self {
+            stack,
+            pool: Pool::new(parts.blocks),
+            peers: parts.peers.as_mut_slice(),
+            exchanges: Exchanges::new(parts.exchanges, own),
+            lender: Lender::new(parts.lender, lent, boot),
+            counts: Counts::new(),
+            random: seed,
+            ident: seed as u16,
+        }
+    }
+}
+
+/// What each call is lent of the rest of the router.
+pub(super) struct Lent<'a, E: Egress> {
+    pub(super) table: &'a mut Table,
+    pub(super) settings: &'a Settings,
+    pub(super) ports: &'a [crate::port::PortAddress; 3],
+    pub(super) neighbors: &'a mut crate::neighbor::Neighbors,
+    pub(super) out: &'a mut E,
+}
+
+impl<E: Egress> Lent<'_, E> {
+    fn way<'b>(&'b mut self, ident: &'b mut u16) -> RouterWay<'b, E> {
+        RouterWay { ports: self.ports, neighbors: self.neighbors, out: self.out, ident }
+    }
+}
+
+impl<'m> Accelerator<'m> {
+    /// Shows a segment of a flow that is not plain; `Some` when it goes no further.
+    ///
+    /// To be called before conntrack judges the segment: of a stitched flow the client acknowledges
+    /// bytes that the origin never sent.
+    pub(super) fn on_flow_segment<E: Egress>(
+        &mut self,
+        now: Instant,
+        id: EntryId,
+        direction: Direction,
+        packet: &Packet,
+        frame: &[u8],
+        lent: &mut Lent<'_, E>,
+    ) -> Option<Verdict> {
+        let stage = lent.table.get(id)?.tcp.stage;
+        match stage {
+            Stage::Plain => None,
+            Stage::Watched => match direction {
+                Direction::Original => self.on_watched(now, id, packet, frame, lent),
+                Direction::Reply => {
+                    // Who speaks first is no HTTP server.
+                    if packet.payload_len() > 0 {
+                        self.leave(lent.table, id);
+                    }
+                    None
+                }
+            },
+            Stage::Exchange(exchange) => {
+                let decision = self.on_exchange(now, id, ExchangeId::from_index(exchange.0), direction, packet, frame, lent);
+                match decision {
+                    Decision::Forward => None,
+                    Decision::Taken => Some(Verdict::Intercept),
+                }
+            }
+        }
+    }
+
+    fn leave(&mut self, table: &mut Table, id: EntryId) {
+        self.counts.bump(Counter::NotARequest);
+        if let Some(entry) = table.get_mut(id) {
+            entry.tcp.stage = Stage::Plain;
+        }
+    }
+
+    /// The client's side of a flow whose next bytes may be a request.
+    fn on_watched<E: Egress>(
+        &mut self,
+        now: Instant,
+        id: EntryId,
+        packet: &Packet,
+        frame: &[u8],
+        lent: &mut Lent<'_, E>,
+    ) -> Option<Verdict> {
+        let tcp = packet.tcp()?;
+        let payload = packet.payload(frame);
+        if payload.is_empty() {
+            return None;
+        }
+        if !packet.transport_checksum_ok(frame) {
+            self.counts.bump(Counter::BadChecksum);
+            return Some(Verdict::Drop);
+        }
+        let entry = lent.table.get(id)?;
+        let key = *entry.key();
+        let state = &entry.tcp;
+        let seq = tcp.seq.wrapping_sub(state.shift.request_bytes);
+        let ack = tcp.ack.wrapping_sub(state.shift.reply_bytes);
+        let in_order = seq == state.client.next && ack == state.origin.next;
+        if !in_order || !tcp.has(flags::ACK) || tcp.has_any(flags::SYN | flags::FIN | flags::RST | flags::URG) {
+            self.leave(lent.table, id);
+            return None;
+        }
+        let wan = lent.ports[Port::Wan.index()].cidr?.address();
+        let flow = Flow {
+            entry: Some(id),
+            ends: Ends {
+                client: (key.client, key.client_port),
+                origin: (key.remote, key.remote_port),
+                wan: (wan, entry.wan_port()),
+            },
+            request_seq: tcp.seq,
+            reply_seq: tcp.ack,
+            request_shift: state.shift.request_bytes,
+            reply_shift: state.shift.reply_bytes,
+            client_mss: state.client.mss,
+            client_window_shift: state.window_shift(Direction::Original),
+            origin_window_shift: state.window_shift(Direction::Reply),
+            sack: state.sack_permitted(),
+            window: tcp.window,
+        };
+        let peer_is_up = self.peers.iter().any(Peer::is_up);
+        let started = self.exchanges.start(
+            now,
+            flow,
+            payload,
+            &lent.settings.accel,
+            peer_is_up,
+            &mut self.stack,
+            &mut self.pool,
+        );
+        let entry = lent.table.get_mut(id)?;
+        match started {
+            Some(exchange) => {
+                entry.tcp.stage = Stage::Exchange(conntrack::ExchangeId(exchange.index() as u8));
+                lent.table.touch(now, id);
+                Some(Verdict::Intercept)
+            }
+            None => {
+                entry.tcp.stage = Stage::Plain;
+                None
+            }
+        }
+    }
+
+    /// Either side of a flow with an exchange.
+    fn on_exchange<E: Egress>(
+        &mut self,
+        now: Instant,
+        id: EntryId,
+        exchange: ExchangeId,
+        direction: Direction,
+        packet: &Packet,
+        frame: &[u8],
+        lent: &mut Lent<'_, E>,
+    ) -> Decision {
+        let Some(tcp) = packet.tcp() else { return Decision::Forward };
+        if !packet.transport_checksum_ok(frame) {
+            self.counts.bump(Counter::BadChecksum);
+            return Decision::Taken;
+        }
+        let Self { stack, pool, peers, exchanges, ident, .. } = self;
+        let mut shared = Shared { stack, pool, peers };
+        let accel = &lent.settings.accel;
+        let mut way = RouterWay { ports: lent.ports, neighbors: lent.neighbors, out: lent.out, ident };
+        let decision = match direction {
+            Direction::Original => {
+                let options = Summary::of(packet.tcp_options(frame));
+                let segment = ClientSegment {
+                    seq: tcp.seq,
+                    ack: tcp.has(flags::ACK).then_some(tcp.ack),
+                    window: tcp.window,
+                    fin: tcp.has(flags::FIN),
+                    syn: tcp.has(flags::SYN),
+                    rst: tcp.has(flags::RST),
+                    urg: tcp.has(flags::URG),
+                    sack: options.sack_blocks(),
+                    payload: packet.payload(frame),
+                };
+                exchanges.on_client_segment(now, exchange, &segment, accel, &mut shared, &mut way)
+            }
+            Direction::Reply => {
+                let reply = Reply {
+                    seq: tcp.seq,
+                    ack: tcp.ack,
+                    fin: tcp.has(flags::FIN),
+                    rst: tcp.has(flags::RST),
+                    payload_len: packet.payload_len(),
+                };
+                exchanges.on_origin_segment(now, exchange, reply, &mut shared, &mut way)
+            }
+        };
+        lent.table.touch(now, id);
+        self.take_outcomes(now, lent.table);
+        decision
+    }
+
+    /// Tells conntrack how exchanges ended.
+    fn take_outcomes(&mut self, now: Instant, table: &mut Table) {
+        while let Some((flow, outcome)) = self.exchanges.poll_outcome() {
+            let Some(id) = flow.entry else { continue };
+            let Some(entry) = table.get_mut(id) else { continue };
+            let tcp = &mut entry.tcp;
+            tcp.client.window = flow.window;
+            match outcome {
+                Outcome::Plain { request_bytes } => {
+                    // The held bytes have just gone out in the client's name.
+                    tcp.client.next = tcp.client.next.wrapping_add(request_bytes);
+                    tcp.stage = Stage::Plain;
+                }
+                Outcome::Resume { request_bytes, reply_bytes } => {
+                    tcp.shift.request_bytes = tcp.shift.request_bytes.wrapping_add(request_bytes);
+                    tcp.shift.reply_bytes = tcp.shift.reply_bytes.wrapping_add(reply_bytes);
+                    tcp.stage = Stage::Watched;
+                }
+                Outcome::Gone => {
+                    tcp.state = conntrack::tcp::State::Closed;
+                    tcp.stage = Stage::Plain;
+                }
+            }
+            table.touch(now, id);
+        }
+    }
+
+    /// Takes an IP packet for one of the router's own addresses.
+    pub(super) fn on_local<E: Egress>(
+        &mut self,
+        now: Instant,
+        port: Port,
+        packet: &Packet,
+        frame: &[u8],
+        lent: &mut Lent<'_, E>,
+    ) {
+        let own = lent.ports[Port::Air.index()].cidr.map(|cidr| cidr.address());
+        let for_lender = port == Port::Air && own == Some(packet.dst);
+        if let (Some(tcp), Some(air), true) = (packet.tcp(), own, for_lender)
+            && tcp.dst_port == PEER_PORT
+        {
+            if !packet.transport_checksum_ok(frame) {
+                self.counts.bump(Counter::BadChecksum);
+                return;
+            }
+            let isn = self.random() as u32;
+            let terms = terms(lent.settings, lent.ports, air);
+            let Self { stack, pool, lender, ident, .. } = self;
+            let mut way = RouterWay { ports: lent.ports, neighbors: lent.neighbors, out: lent.out, ident };
+            let options = packet.tcp_options(frame);
+            let payload = packet.payload(frame);
+            lender.on_segment(now, packet.src, tcp, options, payload, &terms, isn, pool, stack, &mut way);
+            return;
+        }
+        if let Some(bytes) = frame.get(ETHERNET_BYTES..usize::from(packet.ip_end)) {
+            self.stack.ingress(now, bytes, &mut lent.way(&mut self.ident));
+        }
+    }
+
+    /// splitmix64; unpredictable only as far as the seed is (a better source replaces it with the pairing keys).
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Takes changed settings over.
+    pub(super) fn apply(&mut self, now: Instant, settings: &Settings, ports: &[crate::port::PortAddress; 3]) {
+        self.stack.set_addresses(&ports.each_ref().map(|port| port.cidr));
+        for (peer, address) in self.peers.iter_mut().zip(settings.peers) {
+            peer.set_address(now, &mut self.stack, address);
+        }
+    }
+
+    /// Runs peers, exchanges, lending and sockets.
+    pub(super) fn poll<E: Egress>(&mut self, now: Instant, lent: &mut Lent<'_, E>) {
+        let Self { stack, pool, peers, exchanges, lender, ident, .. } = self;
+        for index in 0..peers.len() {
+            let link = LinkId::peer(index);
+            loop {
+                let mut body = |id: ExchangeId, offset: u64, bytes: &[u8]| {
+                    exchanges.on_body(now, id, link, offset, bytes, pool);
+                };
+                let Some(event) = peers[index].pump(now, stack, &mut body) else { break };
+                exchanges.on_peer_event(now, link, event);
+            }
+        }
+        let mut way = RouterWay { ports: lent.ports, neighbors: lent.neighbors, out: lent.out, ident };
+        let mut shared = Shared { stack, pool, peers };
+        exchanges.poll(now, &lent.settings.accel, &mut shared, &mut way);
+        if let Some(cidr) = lent.ports[Port::Air.index()].cidr {
+            let terms = terms(lent.settings, lent.ports, cidr.address());
+            lender.poll(now, &terms, stack, pool, &mut way);
+        }
+        stack.egress(now, &mut way);
+        self.take_outcomes(now, lent.table);
+    }
+
+    /// When [`Self::poll`] must run although nothing came.
+    pub(super) fn poll_at(&self, now: Instant) -> Option<Instant> {
+        let peers = self.peers.iter().filter_map(Peer::poll_at).min();
+        [peers, self.exchanges.poll_at(now), self.lender.poll_at(), self.stack.poll_at(now)].into_iter().flatten().min()
+    }
+}
+
+fn terms<'a>(settings: &'a Settings, ports: &[crate::port::PortAddress; 3], air: Ipv4Address) -> Terms<'a> {
+    Terms { peers: &settings.peers, accel: &settings.accel, own: ports.each_ref().map(|port| port.cidr), air }
+}
+
+/// Takes [`Memory`] apart.
+pub(super) fn parts(memory: &'static mut Memory) -> (Parts, &'static mut Table, &'static mut crate::neighbor::Neighbors) {
+    let Memory { blocks, buffers, exchanges, lender, peers, conntrack, neighbors, .. } = memory;
+    (Parts { blocks, buffers, exchanges, lender, peers }, conntrack, neighbors)
+}

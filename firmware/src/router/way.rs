@@ -1,0 +1,98 @@
+//! The way out of packets that the router makes itself: port, next hop, hardware address, slot.
+
+use smoltcp::time::Instant;
+use smoltcp::wire::{EthernetAddress, Ipv4Address};
+
+use crate::exchange::{Outgoing, Way};
+use crate::neighbor::{Neighbors, next_hop};
+use crate::port::{Egress, Full, Port, PortAddress};
+use crate::stack::SendIp;
+use crate::wire::packet::{ETHERNET_BYTES, ETHERTYPE_IPV4, Ethernet};
+use crate::wire::segment::{self, SegmentHeader};
+
+/// Borrowed parts of the router that together send a packet.
+pub(super) struct RouterWay<'a, E: Egress> {
+    pub(super) ports: &'a [PortAddress; 3],
+    pub(super) neighbors: &'a mut Neighbors,
+    pub(super) out: &'a mut E,
+    /// IP identification of the next segment.
+    pub(super) ident: &'a mut u16,
+}
+
+impl<E: Egress> RouterWay<'_, E> {
+    /// The port whose net holds `dst`, else the WAN; and the next hop there.
+    fn route(&self, dst: Ipv4Address) -> Option<(Port, Ipv4Address)> {
+        let on_link = Port::ALL
+            .into_iter()
+            .find(|port| self.ports[port.index()].cidr.is_some_and(|cidr| cidr.contains_addr(&dst)));
+        match on_link {
+            Some(port) => Some((port, dst)),
+            None => next_hop(&self.ports[Port::Wan.index()], dst).map(|hop| (Port::Wan, hop)),
+        }
+    }
+
+    /// Writes a frame of `len` bytes to `dst`'s next hop; `write` gets both hardware addresses.
+    fn send(
+        &mut self,
+        now: Instant,
+        dst: Ipv4Address,
+        len: usize,
+        write: impl FnOnce(&mut [u8], EthernetAddress, EthernetAddress),
+    ) -> Result<(), Full> {
+        let (port, hop) = self.route(dst).ok_or(Full)?;
+        let own = &self.ports[port.index()];
+        match self.neighbors.lookup(port, hop) {
+            Some(mac) => self.out.transmit(port, len, |frame| write(frame, own.mac, mac)),
+            None => {
+                let fill = |frame: &mut [u8]| write(frame, own.mac, EthernetAddress([0; 6]));
+                self.neighbors.hold(now, port, own, hop, len, fill, self.out).map_err(|_| Full)
+            }
+        }
+    }
+}
+
+impl<E: Egress> Way for RouterWay<'_, E> {
+    fn send_tcp(
+        &mut self,
+        now: Instant,
+        from: (Ipv4Address, u16),
+        to: (Ipv4Address, u16),
+        outgoing: &Outgoing<'_>,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), Full> {
+        *self.ident = self.ident.wrapping_add(1);
+        let ident = *self.ident;
+        let len = segment::frame_len(outgoing.options.len(), outgoing.payload_len);
+        self.send(now, to.0, len, |frame, src_mac, dst_mac| {
+            let header = SegmentHeader {
+                src_mac,
+                dst_mac,
+                src: from.0,
+                dst: to.0,
+                src_port: from.1,
+                dst_port: to.1,
+                seq: outgoing.seq,
+                ack: outgoing.ack,
+                flags: outgoing.flags,
+                window: outgoing.window,
+                ident,
+                options: outgoing.options,
+            };
+            segment::emit(frame, &header, fill);
+        })
+    }
+
+    fn room(&self, to: Ipv4Address) -> usize {
+        self.route(to).map_or(0, |(port, _hop)| self.out.room(port))
+    }
+}
+
+impl<E: Egress> SendIp for RouterWay<'_, E> {
+    fn send_ip(&mut self, now: Instant, packet: &[u8]) -> Result<(), Full> {
+        let Some(&[a, b, c, d]) = packet.get(16..20).and_then(|dst| dst.first_chunk()) else { return Err(Full) };
+        self.send(now, Ipv4Address::new(a, b, c, d), ETHERNET_BYTES + packet.len(), |frame, src, dst| {
+            Ethernet { dst, src, ethertype: ETHERTYPE_IPV4 }.emit(frame);
+            frame[ETHERNET_BYTES..].copy_from_slice(packet);
+        })
+    }
+}
