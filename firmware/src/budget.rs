@@ -3,10 +3,10 @@
 use smoltcp::time::Duration;
 
 use crate::conntrack::Table;
-use crate::neighbor::Neighbors;
 use crate::exchange;
 use crate::links::lender;
 use crate::links::peer::Peer;
+use crate::neighbor::Neighbors;
 use crate::stack::Buffers;
 use crate::stitch::Block;
 
@@ -115,12 +115,6 @@ pub const PEER_PORT: u16 = 4377;
 /// Last port of the router's own sockets.
 pub const LOCAL_PORT_LAST: u16 = 65535;
 
-/// x
-pub const NEIGHBOR_SETS: usize = 32;
-/// x
-pub const NEIGHBOR_WAYS: usize = 4;
-/// x
-pub const HELD_FRAMES: usize = 8;
 /// All large tables of a router; placed by the board, borrowed by [`Router`](crate::router::Router).
 pub struct Memory {
     /// Bytes held for clients and peers.

@@ -130,6 +130,7 @@ pub struct Exchanges<'m> {
     /// Rates measured by earlier exchanges, bytes/s.
     rates: [u64; LINKS_MAX],
     counts: crate::counters::Counts<Counter>,
+    reasons: crate::counters::Counts<crate::classify::Reason, 64>,
 }
 
 /// Storage of all exchanges; empty it costs no image bytes.
@@ -154,7 +155,10 @@ impl<'m> Exchanges<'m> {
         slots.0.clear();
         for (i, &socket) in sockets.iter().enumerate() {
             // One at a time: all of them together would not fit the board's stack.
-            let _fits = slots.0.push(Exchange::free(ExchangeId(i as u8), socket)).is_ok();
+            let _fits = slots
+                .0
+                .push(Exchange::free(ExchangeId(i as u8), socket))
+                .is_ok();
         }
         Self {
             slots: slots.0.as_mut_slice(),
@@ -162,12 +166,23 @@ impl<'m> Exchanges<'m> {
             declined: heapless::Deque::new(),
             rates: [0; LINKS_MAX],
             counts: crate::counters::Counts::new(),
+            reasons: crate::counters::Counts::new(),
         }
     }
 
     /// What was counted.
     pub fn counts(&self) -> &crate::counters::Counts<Counter> {
         &self.counts
+    }
+
+    /// How often each reason left a request alone.
+    pub fn reasons(&self) -> &crate::counters::Counts<crate::classify::Reason, 64> {
+        &self.reasons
+    }
+
+    /// Rates measured by the last exchanges, bytes/s; zero while unknown.
+    pub fn rates(&self) -> &[u64; LINKS_MAX] {
+        &self.rates
     }
 
     /// Declined downloads, oldest first.
@@ -252,6 +267,9 @@ impl<'m> Exchanges<'m> {
     }
 
     fn decline(&mut self, now: Instant, head: &[u8], why: Why) {
+        if let Why::Plain(reason) = why {
+            self.reasons.bump(reason);
+        }
         // Requests that are no GET are not worth a line.
         if !head.starts_with(b"GET ") {
             return;

@@ -137,7 +137,10 @@ pub struct Slots {
 impl Slots {
     /// Nothing yet.
     pub const fn new() -> Self {
-        Self { sessions: Vec::new(), lendings: Vec::new() }
+        Self {
+            sessions: Vec::new(),
+            lendings: Vec::new(),
+        }
     }
 }
 

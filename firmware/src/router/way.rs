@@ -4,7 +4,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, Ipv4Address};
 
 use crate::exchange::{Outgoing, Way};
-use crate::neighbor::{Neighbors, next_hop};
+use crate::neighbor::{Hop, Neighbors, next_hop};
 use crate::port::{Egress, Full, Port, PortAddress};
 use crate::stack::SendIp;
 use crate::wire::packet::{ETHERNET_BYTES, ETHERTYPE_IPV4, Ethernet};
@@ -45,7 +45,8 @@ impl<E: Egress> RouterWay<'_, E> {
             Some(mac) => self.out.transmit(port, len, |frame| write(frame, own.mac, mac)),
             None => {
                 let fill = |frame: &mut [u8]| write(frame, own.mac, EthernetAddress([0; 6]));
-                self.neighbors.hold(now, port, own, hop, len, fill, self.out).map_err(|_| Full)
+                let hop = Hop { port, own, address: hop };
+                self.neighbors.hold(now, &hop, len, fill, self.out).map_err(|_| Full)
             }
         }
     }
