@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::http::write_head;
 
 const GOOD: &str =
     "GET /a.bin HTTP/1.1\r\nHost: h.example\r\nUser-Agent: curl/8\r\nAccept: */*\r\n\r\n";
@@ -508,6 +509,24 @@ proptest! {
         if let Outcome::Candidate(request) = on_port_80(&head) {
             let read = (request.target.text(&head), request.host.text(&head), request.close);
             prop_assert_eq!(second_reader(&head), Some(read));
+        }
+    }
+
+    #[test]
+    fn d10_what_is_written_of_a_request_reads_back_as_the_same_values(head in near_heads()) {
+        if let Outcome::Candidate(request) = on_port_80(&head) {
+            let mut out = [0; 1024];
+            let used = write_head(&mut out, &request, &head).unwrap();
+            let written = [b"GET", out[..used].strip_prefix(b"HEAD").unwrap()].concat();
+            let again = candidate(&written);
+            prop_assert_eq!(again.target.text(&written), request.target.text(&head));
+            prop_assert_eq!(again.host.text(&written), request.host.text(&head));
+            let values = |request: &Request, head: &[u8]| -> Vec<(String, String)> {
+                let text = |span: Span| span.text(head).to_owned();
+                let fields = request.fields().iter();
+                fields.map(|field| (text(field.name), text(field.value))).collect()
+            };
+            prop_assert_eq!(values(&again, &written), values(&request, &head));
         }
     }
 
