@@ -113,7 +113,8 @@ impl StateDirectory {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {
-                return Err(error).with_context(|| format!("cannot remove {}", self.path.display()));
+                return Err(error)
+                    .with_context(|| format!("cannot remove {}", self.path.display()));
             }
         }
         if let Some(parent) = self.path.parent() {

@@ -14,6 +14,7 @@ use smoltcp::wire::{
 use super::behaviour::Object;
 use super::content;
 use super::ether::{Ether, IpQueues};
+use super::oddity::{Odd, Oddity};
 use super::origin::earliest;
 
 /// One request.
@@ -214,6 +215,7 @@ pub struct Client {
     sockets: SocketSet<'static>,
     fetches: Vec<Fetch>,
     port_base: u16,
+    odd: Option<Odd>,
     at: Option<u64>,
 }
 
@@ -249,7 +251,14 @@ impl Client {
             at: fetches.iter().map(|fetch| fetch.plan.start_us).min(),
             fetches,
             port_base: 32_768 + (seed % 20_000) as u16,
+            odd: None,
         }
+    }
+
+    /// Gives the host's TCP an oddity.
+    pub fn with_oddity(mut self, oddity: Option<Oddity>, seed: u64) -> Self {
+        self.odd = oddity.map(|oddity| Odd::new(oddity, seed));
+        self
     }
 
     /// What became of each exchange, by connection.
@@ -290,7 +299,13 @@ impl Client {
         self.iface.poll(now, &mut self.queues, &mut self.sockets);
         while let Some(mut packet) = self.queues.tx.pop_front() {
             self.edit_syn(&mut packet);
-            self.ether.send(now_us, &packet, out);
+            let packets = match &mut self.odd {
+                Some(odd) => odd.change(packet),
+                None => vec![packet],
+            };
+            for packet in packets {
+                self.ether.send(now_us, &packet, out);
+            }
         }
         self.ether.poll(now_us, out);
         let stack = self.iface.poll_at(now, &self.sockets);

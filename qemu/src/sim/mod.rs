@@ -13,6 +13,7 @@ pub mod efficiency;
 pub mod ether;
 mod log;
 pub mod node;
+pub mod oddity;
 pub mod origin;
 pub mod scenario;
 pub mod shrink;

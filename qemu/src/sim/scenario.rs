@@ -7,6 +7,7 @@ use smoltcp::wire::Ipv4Address;
 
 use super::behaviour::{Behaviour, Rule};
 use super::client::{Ask, End, Ending, FetchPlan, Outcome};
+use super::oddity::Oddity;
 use super::world::{Act, Report, Setup, Wire, wan_address};
 use crate::line::{Rng, Shape};
 
@@ -653,6 +654,67 @@ pub const FAULTS: &[Fault] = &[
                 plan.asks = vec![ask];
                 plan.start_us = rng.below(SECOND);
                 setup.clients[0].push(plan);
+            }
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "window-shrinks",
+        note: "the client moves its right edge back",
+        apply: |setup, _| setup.oddity = Some(Oddity::ShrinksWindow),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "window-closes",
+        note: "the client closes its window now and then",
+        apply: |setup, _| setup.oddity = Some(Oddity::ClosesWindow),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "acks-repeated",
+        note: "the client repeats its ACKs up to four times",
+        apply: |setup, _| setup.oddity = Some(Oddity::RepeatsAcks),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "acks-thinned",
+        note: "every other ACK is missing",
+        apply: |setup, _| setup.oddity = Some(Oddity::ThinsAcks),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "acks-future",
+        note: "the client acknowledges what was never sent",
+        apply: |setup, _| setup.oddity = Some(Oddity::AcksFuture),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "sack-wild",
+        note: "SACK blocks that name anything",
+        apply: |setup, _| setup.oddity = Some(Oddity::WildSack),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "acks-past",
+        note: "old ACKs come again",
+        apply: |setup, _| setup.oddity = Some(Oddity::AcksPast),
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "ancient",
+        note: "frames that come again, or for the first time, seconds later",
+        apply: |setup, _| {
+            for lines in &mut setup.lines {
+                for shape in [
+                    &mut lines.lan,
+                    &mut lines.wan_up,
+                    &mut lines.wan_down,
+                    &mut lines.air,
+                ] {
+                    shape.reorder_ppm = 3_000;
+                    shape.reorder_us = 4 * SECOND;
+                    shape.duplicate_ppm = 50_000;
+                }
             }
         },
         allow: Allow::Whole,

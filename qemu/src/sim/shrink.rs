@@ -65,6 +65,7 @@ fn steps(setup: &Setup) -> Vec<(String, Step)> {
         }
     });
     step("no wrap", |setup| setup.first_isns = (None, None));
+    step("no oddity", |setup| setup.oddity = None);
     step("MTU 1500", |setup| setup.client_mtu = 1_500);
     step("one connection", |setup| setup.clients[0].truncate(1));
     step("no client at B", |setup| setup.clients[1].clear());

@@ -18,6 +18,7 @@ use smoltcp::wire::{EthernetAddress, Ipv4Address, Ipv4Cidr};
 use super::client::{Client, FetchPlan, Outcome};
 use super::ether::seed_of_first_isn;
 use super::node::Node;
+use super::oddity::Oddity;
 use super::origin::{Internet, OriginLog, OriginSetup, earliest};
 use super::tap::{Tap, TapReport};
 use super::trace::{Capture, describe};
@@ -117,6 +118,8 @@ pub struct Setup {
     pub clients: Vec<Vec<FetchPlan>>,
     /// Initial sequence numbers of the first client's and the origins' first connection; drawn if absent.
     pub first_isns: (Option<u32>, Option<u32>),
+    /// What the first client's TCP does besides.
+    pub oddity: Option<Oddity>,
     /// MTU of the clients, bytes of IP packet.
     pub client_mtu: usize,
     /// Splitting is on, on the first router.
@@ -141,6 +144,7 @@ impl Setup {
             lines: vec![Lines::default(); 2],
             clients: vec![Vec::new(); 2],
             first_isns: (None, None),
+            oddity: None,
             client_mtu: 1_500,
             accel: true,
             console: Vec::new(),
@@ -282,6 +286,7 @@ pub fn run(setup: &Setup, memories: &mut [Memory], trace: &TraceTo) -> Report {
                 plans,
                 isn.map_or(seed, seed_of_first_isn),
             )
+            .with_oddity(setup.oddity.filter(|_| index == 0), seed)
         })
         .collect();
     let gateways: Vec<Ipv4Cidr> = (0..count)
