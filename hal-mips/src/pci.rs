@@ -25,10 +25,10 @@ const PIIX4: DeviceFunction = DeviceFunction {
 };
 const PIIX4_ID: u32 = 0x7110_8086;
 const PIRQ_ROUTE: u8 = 0x60;
-/// PIRQ A and C, B and D: two lines, level triggered, so sharing is harmless.
-const ROUTES: u32 = 0x0b0a_0b0a;
-/// The interrupt lines that PCI devices use, a bit per IRQ.
-pub const IRQ_LINES: u16 = 1 << 10 | 1 << 11;
+/// All four PIRQs on IRQ 5: of the first interrupt controller (see `soc::i8259`), and level triggered, so sharing is harmless.
+const ROUTES: u32 = 0x0505_0505;
+/// The interrupt line that PCI devices use, a bit per IRQ.
+pub const IRQ_LINES: u8 = 1 << 5;
 
 /// Why the bus cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]

@@ -38,7 +38,7 @@ const BURST: usize = 16;
 /// Console bytes read, and bytes of console and of log sent, in one turn.
 const SERIAL_BYTES: usize = 64;
 /// COM1 and COM2.
-const SERIAL_LINES: u16 = 1 << 4 | 1 << 3;
+const SERIAL_LINES: u8 = 1 << 4 | 1 << 3;
 /// Longest wait for console output before a reboot that was asked for, us.
 const GOODBYE_US: u64 = 1_000_000;
 
@@ -84,16 +84,15 @@ fn main() -> ! {
         exception::reset(Reason::Requested);
     }
     loop {
-        let busy = ports.turn(&mut router);
+        ports.turn(&mut router);
         let typed = serve_console(&mut router, &mut console);
         let console_left = console.drain(SERIAL_BYTES);
         let log_left = log::drain(&mut log_line, SERIAL_BYTES);
-        if busy || typed {
-            continue;
+        if !typed {
+            console.wake_when_empty(console_left);
+            log_line.wake_when_empty(log_left);
+            ports.rest(&mut router);
         }
-        console.wake_when_empty(console_left);
-        log_line.wake_when_empty(log_left);
-        ports.rest(&mut router);
     }
 }
 
@@ -188,19 +187,18 @@ impl Ports {
         })
     }
 
-    /// One turn of the data path; true when a frame was received.
-    fn turn(&mut self, router: &mut Router<'_>) -> bool {
-        let mut busy = false;
+    /// One turn of the data path: at most a burst from each card, the router, and what came of both.
+    fn turn(&mut self, router: &mut Router<'_>) {
         for card in self.cards.iter_mut().flatten() {
             card.reclaim(&mut self.pool);
         }
         for port in Port::ALL {
+            let now = now();
             for _ in 0..BURST {
                 let Some(mut frame) = self.receive(port) else {
                     break;
                 };
-                busy = true;
-                match router.on_frame(now(), port, frame.bytes_mut(), self) {
+                match router.on_frame(now, port, frame.bytes_mut(), self) {
                     Verdict::Forward(to) => self.send(to, frame),
                     Verdict::Intercept | Verdict::Answer | Verdict::Drop => self.pool.put(frame),
                 }
@@ -210,7 +208,6 @@ impl Ports {
         for card in self.cards.iter_mut().flatten() {
             card.flush(&mut self.pool);
         }
-        busy
     }
 
     #[inline]
@@ -234,30 +231,36 @@ impl Ports {
         }
     }
 
-    /// Sleeps until the router's next deadline or an interrupt, unless something is already there.
+    /// Sleeps until the router's next deadline or an interrupt, unless there is something to do already.
     ///
-    /// A pending interrupt is acknowledged first and the loop goes round once more: what came before the
-    /// acknowledgement is then seen, what comes after it ends the sleep.
+    /// A pending interrupt is acknowledged before the cards are looked at: what came before the acknowledgement is
+    /// then seen by the next turn, and what comes after it ends the next sleep.
     fn rest(&mut self, router: &mut Router<'_>) {
+        if !cp0::pending(cp0::IM_BOARD) {
+            if self.has_work() {
+                return;
+            }
+            let now = now();
+            let micros = match router.poll_at(now) {
+                Some(at) if at <= now => return,
+                Some(at) => (at - now).total_micros().min(u64::from(time::SLEEP_US_MAX)) as u32,
+                None => time::SLEEP_US_MAX,
+            };
+            time::sleep(micros);
+        }
         if cp0::pending(cp0::IM_BOARD) {
             for card in self.cards.iter_mut().flatten() {
                 card.acknowledge();
             }
-            return;
         }
-        for card in self.cards.iter_mut().flatten() {
+    }
+
+    /// Whether a card has something that will not interrupt again; asks for an interrupt where a full ring is in the way.
+    fn has_work(&mut self) -> bool {
+        self.cards.iter_mut().flatten().any(|card| {
             card.wake_on_room(card.room() == 0);
-            if card.has_work() {
-                return;
-            }
-        }
-        let now = now();
-        let micros = match router.poll_at(now) {
-            Some(at) if at <= now => return,
-            Some(at) => (at - now).total_micros().min(u64::from(time::SLEEP_US_MAX)) as u32,
-            None => time::SLEEP_US_MAX,
-        };
-        time::sleep(micros);
+            card.has_work()
+        })
     }
 }
 

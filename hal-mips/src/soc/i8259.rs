@@ -3,7 +3,10 @@
 //! Follows: Intel 8259A data sheet 231468; PIIX4 data sheet 290562, section 4.2 (ELCR).
 //! Every line used is level triggered, and no interrupt acknowledge cycle is ever run: then the output
 //! follows the masked inputs, nothing is ever "in service", and no end of interrupt is due. The devices are
-//! acknowledged by the main loop, at its pace. Edge mode would lose a line that rises while another is up.
+//! acknowledged by the main loop, at its pace.
+//!
+//! So only the master's lines 3 to 7 serve. A line in edge mode, and the cascade from the slave is one, stays latched
+//! until an acknowledge cycle: the processor would never sleep again after the first interrupt of the slave.
 
 use crate::mmio::Regs;
 
@@ -14,10 +17,12 @@ const SLAVE_DATA: usize = 0xa1;
 const MASTER_ELCR: usize = 0x4d0;
 const SLAVE_ELCR: usize = 0x4d1;
 
-const CASCADE: u16 = 1 << 2;
+/// The master's lines that have a level mode.
+const LEVEL_LINES: u8 = 0xf8;
 
-/// Lets the lines of `lines` (bit per IRQ; not 0, 1, 2, 8 or 13, which have no level mode) through, level triggered.
-pub fn init<R: Regs>(regs: &mut R, lines: u16) {
+/// Lets the lines of `lines` (a bit per IRQ, only 3 to 7) through, level triggered, and nothing else.
+pub fn init<R: Regs>(regs: &mut R, lines: u8) {
+    let lines = lines & LEVEL_LINES;
     // ICW1: edge by default (the ELCR below decides a line), cascaded, ICW4 follows.
     for (command, data, vector, cascade) in [
         (MASTER_COMMAND, MASTER_DATA, 0x08, 1 << 2),
@@ -28,12 +33,10 @@ pub fn init<R: Regs>(regs: &mut R, lines: u16) {
         regs.write8(data, cascade); // ICW3: the slave hangs on IRQ 2
         regs.write8(data, 0x01); // ICW4: 8086 mode, normal end of interrupt
     }
-    let [low, high] = lines.to_le_bytes();
-    regs.write8(MASTER_ELCR, low);
-    regs.write8(SLAVE_ELCR, high);
-    let [low, high] = (!(lines | CASCADE)).to_le_bytes();
-    regs.write8(MASTER_DATA, low);
-    regs.write8(SLAVE_DATA, high);
+    regs.write8(MASTER_ELCR, lines);
+    regs.write8(SLAVE_ELCR, 0);
+    regs.write8(SLAVE_DATA, 0xff);
+    regs.write8(MASTER_DATA, !lines);
 }
 
 #[cfg(test)]
@@ -58,19 +61,23 @@ mod tests {
     }
 
     #[test]
-    fn only_the_lines_asked_for_and_the_cascade_are_open_and_they_are_level() {
+    fn only_the_lines_asked_for_are_open_and_they_are_level() {
         let mut regs = Recorder::default();
-        init(&mut regs, 1 << 4 | 1 << 10);
+        init(&mut regs, 1 << 4 | 1 << 5 | 1 << 2);
         let last = |port| {
-            regs.0
-                .iter()
-                .rev()
+            let writes = regs.0.iter().rev();
+            writes
+                .clone()
                 .find(|(offset, _)| *offset == port)
                 .map(|(_, value)| *value)
         };
-        assert_eq!(last(MASTER_DATA), Some(!(1 << 4 | 1 << 2)));
-        assert_eq!(last(SLAVE_DATA), Some(!(1 << 2)));
-        assert_eq!(last(MASTER_ELCR), Some(1 << 4));
-        assert_eq!(last(SLAVE_ELCR), Some(1 << 2));
+        assert_eq!(
+            last(MASTER_DATA),
+            Some(!(1 << 4 | 1 << 5)),
+            "the cascade stays shut"
+        );
+        assert_eq!(last(SLAVE_DATA), Some(0xff));
+        assert_eq!(last(MASTER_ELCR), Some(1 << 4 | 1 << 5));
+        assert_eq!(last(SLAVE_ELCR), Some(0));
     }
 }

@@ -73,6 +73,8 @@ pub struct VirtioNet<T: Transport> {
     mac: [u8; 6],
     receive: FrameQueue,
     transmit: FrameQueue,
+    /// The device was asked to interrupt for sent frames.
+    wakes_on_room: bool,
     losses: Losses,
 }
 
@@ -104,6 +106,7 @@ impl<T: Transport> VirtioNet<T> {
             mac,
             receive,
             transmit,
+            wakes_on_room: false,
             losses: Losses::default(),
         };
         nic.flush(pool);
@@ -170,13 +173,16 @@ impl<T: Transport> FrameIo for VirtioNet<T> {
     }
 
     fn wake_on_room(&mut self, wake: bool) {
-        self.transmit.interrupt_when_done(wake);
+        if wake != self.wakes_on_room {
+            self.wakes_on_room = wake;
+            self.transmit.interrupt_when_done(wake);
+        }
     }
 }
 
 impl<T: Transport> VirtioNet<T> {
-    /// Whether a received frame or a sent one waits to be taken.
+    /// Whether a received frame waits, or a sent one whose slot is needed.
     pub fn has_work(&self) -> bool {
-        self.receive.has_done() || self.transmit.has_done()
+        self.receive.has_done() || (self.transmit.room() == 0 && self.transmit.has_done())
     }
 }
