@@ -2,13 +2,14 @@
 
 pub use crate::lab::demo::{DemoArgs, demo};
 
+use crate::lab::console::is_refusal;
 use crate::lab::control::{Connection, LabStatus, Request, ask};
 use crate::lab::fabric::{DirectionStatus, LineStatus, Side};
 use crate::lab::plan::{HostPlan, ORIGIN, ORIGIN_NAME, ROUTERS_MAX};
 use crate::lab::run::{self, LabOptions};
 use crate::lab::signals::Signals;
 use crate::lab::state::StateDirectory;
-use crate::lab::{daemon, host, log, terminal};
+use crate::lab::{daemon, host, log, origin, terminal};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::ffi::OsString;
@@ -24,7 +25,11 @@ pub struct LabName {
 }
 
 impl LabName {
-    fn state(&self) -> Result<StateDirectory> {
+    /// Its directory.
+    ///
+    /// # Errors
+    /// Not a name.
+    pub fn state(&self) -> Result<StateDirectory> {
         StateDirectory::of(&self.name)
     }
 }
@@ -52,6 +57,9 @@ pub struct UpArgs {
     /// Whether the routers split downloads.
     #[arg(long, value_name = "on|off", default_value = "on", value_parser = ["on", "off"])]
     accel: String,
+    /// Serve this directory as http://198.51.100.10/ with nginx.
+    #[arg(long, value_name = "DIR")]
+    www: Option<PathBuf>,
 }
 
 /// Starts the neighbourhood and leaves it running in the background.
@@ -74,6 +82,13 @@ pub fn up(args: UpArgs) -> Result<()> {
     run::up(&state, &config, image.as_ref(), false, |text| {
         eprintln!("{text}")
     })?;
+    if let Some(www) = &args.www
+        && let Err(error) = origin::start(&state, www)
+    {
+        // The first error is the one to tell.
+        run::down(&state).ok();
+        return Err(error);
+    }
     print_status(&ask(&state, &Request::Status)?);
     println!(
         "origin is {ORIGIN} ({ORIGIN_NAME}); stop the lab with `{}`",
@@ -240,7 +255,7 @@ pub struct ConsoleArgs {
 /// The serial console of a router: interactive, or one command and its answer.
 ///
 /// # Errors
-/// No such router, or no answer in time.
+/// No such router, no answer in time, or the router refuses.
 pub fn console(args: ConsoleArgs) -> Result<()> {
     let state = args.lab.state()?;
     if args.command.is_empty() {
@@ -254,6 +269,9 @@ pub fn console(args: ConsoleArgs) -> Result<()> {
             timeout_ms: args.timeout.saturating_mul(1_000),
         },
     )?;
+    if answer.lines().any(is_refusal) {
+        bail!(answer);
+    }
     if !answer.is_empty() {
         println!("{answer}");
     }

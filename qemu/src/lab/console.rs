@@ -70,6 +70,11 @@ pub fn find_prompt(bytes: &[u8]) -> Option<usize> {
     None
 }
 
+/// Whether a line of an answer says that the command was refused.
+pub fn is_refusal(line: &str) -> bool {
+    line.starts_with("error: ")
+}
+
 /// The answer in what came between a command and the next prompt: without the echo, with plain line ends.
 pub fn answer(bytes: &[u8], command: &str) -> String {
     let text = String::from_utf8_lossy(bytes)
@@ -198,9 +203,9 @@ impl Console {
         let end = self.end();
         let recent = self.since(end.saturating_sub(PROMPT.len() as u64 + 1));
         if !recent.ends_with(PROMPT) && self.wait_prompt(end, NUDGE).is_err() {
-            // Somebody has left half a line, or the prompt was before our time.
+            // Somebody has left half a line: Ctrl-C drops it.
             let from = self.end();
-            self.write(b"\r")?;
+            self.write(b"\x03")?;
             self.wait_prompt(from, timeout)?;
         }
         let from = self.end();
@@ -253,7 +258,8 @@ mod tests {
         assert_eq!(scrollback.since(0).len(), SCROLLBACK_BYTES);
     }
 
-    /// A console whose machine echoes, answers each line with `you said LINE`, and is silent after `hang`.
+    /// A console whose machine echoes, drops its line at Ctrl-C, answers each line with `you said LINE`, and is silent
+    /// after `hang`.
     fn with_machine() -> Arc<Console> {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let console = Arc::new(Console::new(&ours).unwrap());
@@ -268,6 +274,11 @@ mod tests {
                 theirs
                     .write_all(if byte == *b"\r" { b"\r\n" } else { &byte })
                     .unwrap();
+                if byte == *b"\x03" {
+                    line.clear();
+                    theirs.write_all(b"^C\r\ntandem> ").unwrap();
+                    continue;
+                }
                 if byte != *b"\r" {
                     line.push(byte[0]);
                     continue;

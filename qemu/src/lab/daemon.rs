@@ -4,7 +4,7 @@
 //! - I1: children are started by the main thread and die with it (a death signal follows the thread that forked).
 //! - I2: however the daemon ends, nothing of the lab runs on; when it ends in order, its directory is gone too.
 
-use crate::lab::console::Console;
+use crate::lab::console::{self, Console};
 use crate::lab::control::{
     HostStatus, LabStatus, Reply, Request, RouterStatus, read_message, write_message,
 };
@@ -372,19 +372,13 @@ impl Router {
                 .console
                 .command(command, COMMAND_TIMEOUT)
                 .with_context(|| format!("router {name}, `{command}`"))?;
-            if answer.lines().any(is_refusal) {
+            if answer.lines().any(console::is_refusal) {
                 bail!("router {name} refuses `{command}`: {}", answer.trim());
             }
         }
         self.configured.store(true, Ordering::Relaxed);
         progress(format!("router {name} is configured"))
     }
-}
-
-/// Whether a line of a console's answer says that a command was not done.
-fn is_refusal(line: &str) -> bool {
-    let line = line.trim_start().to_ascii_lowercase();
-    line.starts_with("error") || line.starts_with("unknown")
 }
 
 impl Lab {

@@ -22,6 +22,8 @@ pub mod fabric;
 pub mod host;
 /// A router's log, decoded.
 pub mod log;
+/// The real server.
+pub mod origin;
 /// Who is where.
 pub mod plan;
 /// Starting and stopping a lab from a command.
