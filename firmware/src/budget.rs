@@ -23,8 +23,8 @@ pub const STITCH_BLOCKS: usize = 1024;
 pub const STITCH_SPAN_BLOCKS: usize = 512;
 /// Disjoint intervals of one stream: two ranges in flight on each of several links, and gaps of each.
 pub const STITCH_INTERVALS: usize = 24;
-/// Runs of one sender's scoreboard: some 30 holes in a window; more are found a round trip later.
-pub const STITCH_RUNS: usize = 64;
+/// Runs of one sender's scoreboard: some 60 holes in a window; beyond that bytes are sent again needlessly.
+pub const STITCH_RUNS: usize = 128;
 
 /// The longest request head that is read; longer ones are plain (the client's head is held whole), bytes.
 pub const REQUEST_HEAD_BYTES_MAX: usize = 8192;

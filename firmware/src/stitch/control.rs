@@ -2,7 +2,8 @@
 //!
 //! Follows: RFC 5681 (slow start, congestion avoidance, by bytes acknowledged as RFC 3465 has it, so
 //! that an ACK split in many is worth no more), RFC 6928 (ten segments to begin with), RFC 7661 in
-//! spirit (the window grows only while it is what limits).
+//! spirit (the window grows only while it is what limits), RFC 9406 (slow start ends when a queue
+//! builds up; one sample a round trip is all there is).
 //!
 //! After a loss, [`LossResponse`] decides. `Halve` is RFC 5681. `Measured` is Westwood+'s: what was
 //! delivered in a round trip, scaled to the smallest round trip, is what the path holds without a
@@ -11,6 +12,11 @@
 //! leave half of the air unused at 1 %.
 //!
 //! Units: bytes, µs. Invariants: `mss <= cwnd <= flight_max`, `ssthresh >= 2 * mss`.
+
+/// Bounds of the delay that shows a queue (RFC 9406: MIN_RTT_THRESH, MAX_RTT_THRESH).
+const QUEUE_US: (u32, u32) = (4_000, 16_000);
+/// Below this the delay is not looked at (as in the first HyStart).
+const SLOW_START_SEGMENTS: u32 = 16;
 
 /// What a loss does to the congestion window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
@@ -75,7 +81,25 @@ impl Control {
     }
 
     /// Takes one measurement: `delivered` bytes within a timed round trip.
-    pub(super) fn on_sample(&mut self, delivered: u32, rtt_us: u32, rtt_us_min: u32) {
+    ///
+    /// `limited`: the window was what limited meanwhile.
+    pub(super) fn on_sample(
+        &mut self,
+        delivered: u32,
+        rtt_us: u32,
+        rtt_us_min: u32,
+        limited: bool,
+    ) {
+        // RFC 9406, 4.2: a queue builds up, so slow start has found the path's rate. Without this it
+        // ends by losing half a window.
+        let queue_us = (rtt_us_min / 8).clamp(QUEUE_US.0, QUEUE_US.1);
+        if limited
+            && self.cwnd < self.ssthresh
+            && self.cwnd >= SLOW_START_SEGMENTS * self.mss
+            && rtt_us >= rtt_us_min.saturating_add(queue_us)
+        {
+            self.ssthresh = self.cwnd;
+        }
         let content = if rtt_us <= rtt_us_min {
             delivered
         } else {
@@ -155,7 +179,7 @@ mod tests {
     #[test]
     fn a_measured_response_keeps_what_the_path_holds() {
         let mut control = Control::new(LossResponse::Measured, 1000, 40_000, 1 << 20);
-        control.on_sample(30_000, 10_000, 9_000);
+        control.on_sample(30_000, 10_000, 9_000, true);
         control.on_loss(40_000);
         assert_eq!(control.cwnd(), 27_000);
     }

@@ -13,8 +13,8 @@
 //! and `lost` are the sums of their runs; I3 `top` is the end of the last
 //! selectively acknowledged run, and `reached` is not below it.
 //!
-//! Budget: [`STITCH_RUNS`] runs of 20 bytes. A run that does not fit is not recorded: the receiver
-//! repeats it, or the retransmission timeout finds it.
+//! Budget: [`STITCH_RUNS`] runs of 20 bytes. A run that does not fit is not recorded, and the bytes are
+//! taken for lost: they are sent again, needlessly at worst.
 
 use heapless::Vec;
 
@@ -53,6 +53,12 @@ pub(super) struct Scoreboard {
     top: u32,
     /// Highest mark known to have arrived, while above what is acknowledged.
     reached: Option<u32>,
+    /// Bytes sent again and not heard of.
+    resent: u32,
+    /// A retransmission was answered sooner than any round trip.
+    was_hasty: bool,
+    /// A run did not fit: gaps below `reached` are not all recorded.
+    is_partial: bool,
 }
 
 impl Scoreboard {
@@ -63,6 +69,9 @@ impl Scoreboard {
             lost: 0,
             top: 0,
             reached: None,
+            resent: 0,
+            was_hasty: false,
+            is_partial: false,
         }
     }
 
@@ -70,6 +79,16 @@ impl Scoreboard {
     #[inline]
     pub(super) fn is_clean(&self) -> bool {
         self.runs.is_empty() && self.reached.is_none()
+    }
+
+    /// Whether, since it was asked last, bytes were sent again that were only late.
+    pub(super) fn take_hasty(&mut self) -> bool {
+        core::mem::take(&mut self.was_hasty)
+    }
+
+    /// Whether some of what was heard did not fit.
+    pub(super) fn is_partial(&self) -> bool {
+        self.is_partial
     }
 
     /// Bytes the receiver holds beyond a gap.
@@ -82,6 +101,15 @@ impl Scoreboard {
     #[inline]
     pub(super) fn lost(&self) -> u32 {
         self.lost
+    }
+
+    /// Bytes of `una..nxt` that are taken to be on the path (RFC 6675, 4, SetPipe).
+    pub(super) fn on_path(&self, una: u32, nxt: u32) -> u32 {
+        match self.reached {
+            // What is not recorded below `reached` arrived or is lost; either way it left the path.
+            Some(reached) if self.is_partial => nxt.wrapping_sub(reached) + self.resent,
+            Some(_) | None => nxt.wrapping_sub(una) - self.sacked - self.lost,
+        }
     }
 
     /// End of the highest bytes selectively acknowledged, if any.
@@ -109,6 +137,7 @@ impl Scoreboard {
             .is_some_and(|reached| at_or_before(reached, una))
         {
             self.reached = None;
+            self.is_partial = false;
         }
         let gone = self
             .runs
@@ -135,10 +164,12 @@ impl Scoreboard {
             }
             match run.fate {
                 Fate::Resent { mark, at_us } => {
-                    if (before(start, run.end) || start == end)
-                        && now_us.wrapping_sub(at_us) >= rtt_us_min
-                        && self.reached.is_none_or(|reached| before(reached, mark))
-                    {
+                    if !before(start, run.end) && start != end {
+                        continue;
+                    }
+                    if now_us.wrapping_sub(at_us) < rtt_us_min {
+                        self.was_hasty |= rtt_us_min != u32::MAX;
+                    } else if self.reached.is_none_or(|reached| before(reached, mark)) {
                         self.reached = Some(mark);
                     }
                 }
@@ -151,6 +182,7 @@ impl Scoreboard {
     pub(super) fn clear(&mut self) {
         self.runs.clear();
         self.reached = None;
+        self.is_partial = false;
         self.recount();
     }
 
@@ -162,7 +194,7 @@ impl Scoreboard {
         if self.reached.is_none_or(|reached| before(reached, end)) {
             self.reached = Some(end);
         }
-        self.overlay(start, end, Fate::Sacked);
+        self.is_partial |= !self.overlay(start, end, Fate::Sacked);
     }
 
     /// Marks `start..end` as lost whatever was known of it.
@@ -244,6 +276,7 @@ impl Scoreboard {
             self.recount();
         }
         // Then the gaps, from the lowest; each grows the list by one at most.
+        let mut failed = false;
         let mut cursor = una;
         while let Some(start) = self.first_unheard(cursor, reached) {
             let end = self
@@ -252,18 +285,25 @@ impl Scoreboard {
                 .map(|run| run.start)
                 .find(|&next| before(start, next));
             let end = match end {
-                Some(next) if at_or_before(next, reached) => next,
+                Some(next) if at_or_before(next, reached) => {
+                    if !is_late(next) {
+                        break;
+                    }
+                    next
+                }
                 // Nothing is known above: as far as the margin allows.
                 Some(_) | None => reached.wrapping_sub(margin),
             };
-            if !before(start, end)
-                || end != reached.wrapping_sub(margin) && !is_late(end)
-                || !self.overlay(start, end, Fate::Lost)
-            {
+            if !before(start, end) {
+                break;
+            }
+            if !self.overlay(start, end, Fate::Lost) {
+                failed = true;
                 break;
             }
             cursor = end;
         }
+        self.is_partial = failed || self.is_partial && self.reached != Some(reached);
         self.lost > lost_before
     }
 
@@ -336,7 +376,7 @@ impl Scoreboard {
     }
 
     fn recount(&mut self) {
-        let (mut sacked, mut lost) = (0u32, 0u32);
+        let (mut sacked, mut lost, mut resent) = (0u32, 0u32, 0u32);
         for run in &self.runs {
             let size = run.end.wrapping_sub(run.start);
             match run.fate {
@@ -345,9 +385,10 @@ impl Scoreboard {
                     self.top = run.end;
                 }
                 Fate::Lost => lost += size,
-                Fate::Resent { .. } => {}
+                Fate::Resent { .. } => resent += size,
             }
         }
+        self.resent = resent;
         self.sacked = sacked;
         self.lost = lost;
     }

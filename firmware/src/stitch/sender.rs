@@ -28,7 +28,7 @@
 //! Invariants (`check`): I1 `una <= nxt <= end + fin`; I2 the scoreboard lies in `una..nxt`; I3 what is
 //! lost and what arrived are no more than what is in flight; I4 with bytes in flight a timer runs.
 //!
-//! Budget: about 1.2 KiB, most of it the scoreboard.
+//! Budget: about 2.8 KiB, most of it the scoreboard.
 //!
 //! Not done: pacing; undoing a window reduction that a D-SACK shows to be needless; the reduction for a
 //! loss that a tail probe mended unseen (RFC 8985, 7.4); timestamps; ECN.
@@ -407,7 +407,7 @@ impl Sender {
         if self.board.is_clean() && self.dup_acks == 0 {
             return flight;
         }
-        let on_path = flight - self.board.sacked() - self.board.lost();
+        let on_path = self.board.on_path(self.una, self.nxt);
         if self.board.sacked() == 0 {
             on_path.saturating_sub(self.dup_acks * self.mss)
         } else {
@@ -504,7 +504,9 @@ impl Sender {
             bytes -= 1;
         }
         if !self.board.is_clean() {
-            if let Some(top) = self.board.top() {
+            if !self.board.is_partial()
+                && let Some(top) = self.board.top()
+            {
                 let heard = if before(ack, top) { ack } else { top };
                 if let Some(late) = self.board.first_unheard(self.una, heard) {
                     self.on_reordering(top.wrapping_sub(late));
@@ -561,7 +563,8 @@ impl Sender {
         if !before(start, end) || before(start, self.una) || before(self.nxt, end) {
             return;
         }
-        if let Some(top) = self.board.top()
+        if !self.board.is_partial()
+            && let Some(top) = self.board.top()
             && before(start, top)
         {
             let heard = if before(end, top) { end } else { top };
@@ -580,6 +583,9 @@ impl Sender {
     }
 
     fn find_losses(&mut self, now: Instant) {
+        if self.board.take_hasty() {
+            self.dup_threshold = (2 * self.dup_threshold).min(DUP_THRESHOLD_MAX);
+        }
         let margin = (self.dup_threshold - 1) * self.mss;
         if let Some(reached) = self.board.reached()
             && self.board.judge(self.una, reached, margin)
@@ -644,8 +650,10 @@ impl Sender {
             .wrapping_add(self.board.sacked())
             .wrapping_sub(timed.delivered);
         if (delivered as i32) > 0 {
+            let limited = before(self.una, self.limited_to);
+            let rtt_us = rtt.total_micros() as u32;
             self.control
-                .on_sample(delivered, rtt.total_micros() as u32, self.rtt.min_us());
+                .on_sample(delivered, rtt_us, self.rtt.min_us(), limited);
         }
     }
 

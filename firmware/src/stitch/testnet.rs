@@ -35,6 +35,9 @@ pub(super) struct LineConfig {
     pub(super) queue: u64,
     pub(super) loss_ppm: u32,
     pub(super) duplicate_ppm: u32,
+    /// Share of frames with which a burst of losses begins, and its length.
+    pub(super) burst_ppm: u32,
+    pub(super) burst: u32,
     /// Share of frames that are held up, and by how much at most.
     pub(super) reorder_ppm: u32,
     pub(super) reorder_by: Duration,
@@ -48,6 +51,8 @@ impl LineConfig {
             queue: 200_000,
             loss_ppm: 0,
             duplicate_ppm: 0,
+            burst_ppm: 0,
+            burst: 0,
             reorder_ppm: 0,
             reorder_by: Duration::ZERO,
         }
@@ -83,6 +88,7 @@ pub(super) struct Line<T> {
     busy_until: Instant,
     order: u64,
     heap: BinaryHeap<InFlight<T>>,
+    burst_left: u32,
     pub(super) dropped: u64,
 }
 
@@ -93,6 +99,7 @@ impl<T: Clone> Line<T> {
             busy_until: Instant::ZERO,
             order: 0,
             heap: BinaryHeap::new(),
+            burst_left: 0,
             dropped: 0,
         }
     }
@@ -100,7 +107,12 @@ impl<T: Clone> Line<T> {
     pub(super) fn send(&mut self, now: Instant, rng: &mut Rng, bytes: usize, item: T) {
         let start = self.busy_until.max(now);
         let backlog = (start - now).total_micros() * self.config.bits_per_second / 8_000_000;
-        if backlog > self.config.queue || rng.chance(self.config.loss_ppm) {
+        if self.burst_left == 0 && self.config.burst_ppm > 0 && rng.chance(self.config.burst_ppm) {
+            self.burst_left = self.config.burst;
+        }
+        let in_burst = self.burst_left > 0;
+        self.burst_left = self.burst_left.saturating_sub(1);
+        if in_burst || backlog > self.config.queue || rng.chance(self.config.loss_ppm) {
             self.dropped += 1;
             return;
         }

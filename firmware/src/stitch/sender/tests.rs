@@ -126,19 +126,6 @@ fn transfer(case: &Case) -> Outcome {
             };
             forward.send(now, &mut rng, usize::from(t.len) + 54, data);
         }
-        if std::env::var("SEED").is_ok() && sent > 0 {
-            std::eprintln!(
-                "{now} una {} nxt {} right {} wait {:?} back {} rec {:?} rtt {:?} recv {}",
-                sender.una,
-                sender.nxt,
-                sender.right,
-                sender.wait,
-                sender.backoff,
-                sender.recovery,
-                sender.rtt.smoothed(),
-                receiver.next
-            );
-        }
         assert!(!sender.dead(), "given up: seed {}", case.seed);
         if sender.is_done() {
             break;
@@ -265,10 +252,10 @@ fn throughput_by_loss_and_round_trip() {
                 std::print!(" {share:>7.3}");
                 if response == LossResponse::Measured {
                     let least = match (rtt_us, loss_ppm) {
-                        (0..=5_000, 0) => 0.9,
-                        (0..=5_000, 1_000) => 0.9,
-                        (0..=5_000, 10_000) => 0.8,
-                        (0..=5_000, 50_000) => 0.3,
+                        (0..=20_000, 0) => 0.97,
+                        (0..=5_000, 1_000) => 0.97,
+                        (0..=5_000, 10_000) => 0.9,
+                        (0..=5_000, 50_000) => 0.5,
                         _ => 0.0,
                     };
                     assert!(
@@ -304,9 +291,6 @@ fn nothing_is_sent_twice_on_a_line_without_loss() {
 fn every_byte_arrives_over_every_kind_of_bad_line() {
     for seed in 0..2_000u64 {
         let mut rng = Rng(seed ^ 0x5eed);
-        if std::env::var("SEED").is_ok_and(|only| only != std::format!("{seed}")) {
-            continue;
-        }
         let mut case = Case::new(
             seed,
             1 + rng.below(100),
@@ -348,16 +332,4 @@ fn every_byte_arrives_over_every_kind_of_bad_line() {
     }
 }
 
-#[test]
-#[ignore = "for looking at one case"]
-fn look() {
-    for response in [LossResponse::Halve, LossResponse::Measured] {
-        let case = Case {
-            response,
-            bytes: 8_000_000,
-            ..Case::new(1, 25, 2_500, 0)
-        };
-        let outcome = transfer(&case);
-        std::println!("{:.2} {outcome:?}", outcome.mbit(case.bytes));
-    }
-}
+mod directed;
