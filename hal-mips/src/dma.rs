@@ -33,7 +33,7 @@ pub const INTERFACES_MAX: usize = 3;
 pub const FRAMES: usize = INTERFACES_MAX * 2 * RING_SLOTS + 16;
 /// Bytes of a page.
 pub const PAGE_BYTES: usize = 4096;
-/// Pages for rings: two areas in each direction of each interface.
+/// Pages for rings: what the driver writes and what the device writes, in each direction of each interface.
 #[cfg(not(test))]
 pub const PAGES: usize = INTERFACES_MAX * 4;
 /// Pages for rings; host tests bring up many interfaces in one process.
@@ -113,34 +113,10 @@ impl Frame {
         }
     }
 
-    /// Header and frame, as a device sends them.
-    ///
-    /// # Safety
-    /// The slice is used only while `self` exists and is neither read nor written otherwise.
+    /// Where a device finds its header, and behind it the frame.
     #[inline]
-    pub(crate) unsafe fn sent<'a>(&self) -> &'a [u8] {
-        // SAFETY: the range is within the buffer; the caller keeps to its lifetime.
-        unsafe {
-            core::slice::from_raw_parts(
-                self.start().add(HEADER_OFFSET),
-                HEADER_BYTES + self.length(),
-            )
-        }
-    }
-
-    /// Header and all the room for a frame, as a device fills them.
-    ///
-    /// # Safety
-    /// As [`sent`](Self::sent).
-    #[inline]
-    pub(crate) unsafe fn room<'a>(&self) -> &'a mut [u8] {
-        // SAFETY: the range is within the buffer; the caller keeps to its lifetime.
-        unsafe {
-            core::slice::from_raw_parts_mut(
-                self.start().add(HEADER_OFFSET),
-                HEADER_BYTES + FRAME_BYTES_MAX,
-            )
-        }
+    pub(crate) fn bus_address(&self) -> u64 {
+        bus_address(self.start() as usize + HEADER_OFFSET)
     }
 
     fn start(&self) -> *mut u8 {
@@ -214,25 +190,71 @@ static ARENA: MainCell<Arena> = MainCell::new(Arena {
     used: 0,
 });
 
-/// Contiguous zeroed pages, never given back; `None` when none are left.
-pub(crate) fn pages(count: usize) -> Option<NonNull<u8>> {
-    #[cfg(test)]
-    let _guard = tests::serial();
-    ARENA
-        .with(|arena| {
-            let pages = arena
-                .pages
-                .get_mut(arena.used..arena.used.checked_add(count)?)?;
-            arena.used += count;
-            NonNull::new(pages.as_mut_ptr().cast())
-        })
-        .flatten()
+/// A zeroed page that a device and its driver both read and write; never given back.
+///
+/// Accesses are volatile and in program order; what a device must see in order is the driver's to fence.
+#[derive(Debug)]
+pub(crate) struct Shared(NonNull<Page>);
+
+impl Shared {
+    /// The next page; `None` when none are left.
+    pub(crate) fn new() -> Option<Self> {
+        #[cfg(test)]
+        let _guard = tests::serial();
+        ARENA
+            .with(|arena| {
+                let page = arena.pages.get_mut(arena.used)?;
+                arena.used += 1;
+                Some(Self(NonNull::from(page)))
+            })
+            .flatten()
+    }
+
+    /// Where a device finds byte `offset`.
+    pub(crate) fn bus_address(&self, offset: usize) -> u64 {
+        bus_address(self.0.as_ptr() as usize + offset)
+    }
+
+    /// Reads the 16 bits at `offset`, a multiple of 2.
+    ///
+    /// # Panics
+    /// When `offset` is not in the page or not aligned; so in the other three.
+    #[inline(always)]
+    pub(crate) fn read16(&self, offset: usize) -> u16 {
+        assert!(offset <= PAGE_BYTES - 2 && offset.is_multiple_of(2));
+        // SAFETY: in the page and aligned (just checked); the page is never freed, and every bit pattern is a number.
+        unsafe { self.0.cast::<u16>().byte_add(offset).read_volatile() }
+    }
+
+    /// Reads the 32 bits at `offset`, a multiple of 4.
+    #[inline(always)]
+    pub(crate) fn read32(&self, offset: usize) -> u32 {
+        assert!(offset <= PAGE_BYTES - 4 && offset.is_multiple_of(4));
+        // SAFETY: as above.
+        unsafe { self.0.cast::<u32>().byte_add(offset).read_volatile() }
+    }
+
+    /// Writes 16 bits at `offset`, a multiple of 2.
+    #[inline(always)]
+    pub(crate) fn write16(&mut self, offset: usize, value: u16) {
+        assert!(offset <= PAGE_BYTES - 2 && offset.is_multiple_of(2));
+        // SAFETY: as above; the page has no other driver, and the device expects it to change.
+        unsafe { self.0.cast::<u16>().byte_add(offset).write_volatile(value) }
+    }
+
+    /// Writes 32 bits at `offset`, a multiple of 4.
+    #[inline(always)]
+    pub(crate) fn write32(&mut self, offset: usize, value: u32) {
+        assert!(offset <= PAGE_BYTES - 4 && offset.is_multiple_of(4));
+        // SAFETY: as above.
+        unsafe { self.0.cast::<u32>().byte_add(offset).write_volatile(value) }
+    }
 }
 
-/// Address at which a device sees ordinary memory.
-pub(crate) fn bus_address(memory: NonNull<u8>) -> u64 {
-    let address = memory.as_ptr() as usize;
-    // kseg0 is physical memory plus a constant, and the bus sees physical addresses. On the host both are alike.
+/// Address at which a device sees memory: physical, which is kseg0's less a constant. On the host devices are models, and
+/// both are alike.
+#[inline]
+fn bus_address(address: usize) -> u64 {
     if cfg!(target_arch = "mips") {
         (address & 0x1fff_ffff) as u64
     } else {
@@ -273,29 +295,34 @@ pub(crate) mod tests {
         let mut frame = pool(1).get().unwrap();
         frame.set_length(usize::MAX);
         assert_eq!(frame.length(), FRAME_BYTES_MAX);
-        // SAFETY: the only use of the buffer.
-        let room = unsafe { frame.room() };
-        assert_eq!(room.len(), HEADER_BYTES + FRAME_BYTES_MAX);
+        assert_eq!(frame.bytes().len(), BUFFER_BYTES - FRAME_OFFSET);
     }
 
     #[test]
     fn clearing_the_header_touches_nothing_else() {
-        let mut frame = pool(1).get().unwrap();
-        frame.set_length(4);
-        frame.bytes_mut().fill(0xff);
-        // SAFETY: the only use of the buffer.
-        unsafe { frame.room() }.fill(0xff);
+        let buffer = Box::leak(Box::new(Buffer([0xff; BUFFER_BYTES])));
+        let mut frame = Frame::new(buffer);
         frame.clear_header();
-        // SAFETY: as above.
-        let sent = unsafe { frame.sent() };
-        assert_eq!(sent, [[0; HEADER_BYTES].as_slice(), &[0xff; 4]].concat());
+        // SAFETY: the frame is not used while its buffer is looked at.
+        let bytes = unsafe { &frame.buffer.as_ref().0 };
+        assert_eq!(bytes[..2], [0xff; 2]);
+        assert_eq!(bytes[HEADER_OFFSET..FRAME_OFFSET], [0; HEADER_BYTES]);
+        assert!(bytes[FRAME_OFFSET..].iter().all(|byte| *byte == 0xff));
     }
 
     #[test]
-    fn pages_are_aligned_and_distinct() {
-        let (one, two) = (pages(1).unwrap(), pages(2).unwrap());
-        assert_eq!(one.as_ptr() as usize % PAGE_BYTES, 0);
-        assert!((two.as_ptr() as usize).abs_diff(one.as_ptr() as usize) >= PAGE_BYTES);
-        assert_eq!(pages(PAGES + 1), None);
+    fn pages_are_aligned_distinct_and_hold_what_is_written() {
+        let (mut one, mut two) = (Shared::new().unwrap(), Shared::new().unwrap());
+        assert!(one.bus_address(0).is_multiple_of(PAGE_BYTES as u64));
+        one.write32(PAGE_BYTES - 4, 0x0403_0201);
+        two.write16(PAGE_BYTES - 2, 0xffff);
+        assert_eq!(one.read16(PAGE_BYTES - 2), 0x0403);
+        assert_eq!(two.read32(PAGE_BYTES - 4), 0xffff_0000);
+    }
+
+    #[test]
+    #[should_panic]
+    fn nothing_is_read_behind_a_page() {
+        Shared::new().unwrap().read32(PAGE_BYTES - 2);
     }
 }

@@ -1,7 +1,7 @@
 //! All that touches the machine: the MIPS32 release 1 processor, the Malta board's buses, drivers.
 //!
-//! Nothing here knows a protocol above the frame. `unsafe` stands only in `mmio`, `dma`, `arch` and the
-//! memory side of `virtio`.
+//! Nothing here knows a protocol above the frame. `unsafe` stands only in `mmio`, `dma` and `arch`, and where a
+//! dependency's trait is itself unsafe (`log`, `pci`, `virtio`).
 //!
 //! # Building the image
 //! The target's flags are in `.cargo/config.toml`; the command, with Debian's `rustc-web`, `cargo-web`,

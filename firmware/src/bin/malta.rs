@@ -80,7 +80,7 @@ fn main() -> ! {
     );
 
     // An empty line, for the first prompt.
-    if router.on_console_byte(now(), b'\r', &mut console) == Action::Reboot {
+    if router.on_console_byte(now(), b'\n', &mut console) == Action::Reboot {
         exception::reset(Reason::Requested);
     }
     loop {

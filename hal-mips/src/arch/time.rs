@@ -53,7 +53,7 @@ impl Extender {
     /// Ticks that `micros` take, rounded up, for setting a compare register; saturates at `i32::MAX`.
     #[inline]
     pub fn ticks(&self, micros: u32) -> u32 {
-        let ticks = (u64::from(micros) * u64::from(self.reverse) >> 16) + 1;
+        let ticks = ((u64::from(micros) * u64::from(self.reverse)) >> 16) + 1;
         u32::try_from(ticks)
             .unwrap_or(u32::MAX)
             .min(i32::MAX as u32)

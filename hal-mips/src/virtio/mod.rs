@@ -1,9 +1,9 @@
-//! virtio-net, driven through `virtio-drivers`' queues and PCI transport.
+//! virtio-net, over `virtio-drivers`' PCI transport.
 //!
 //! Follows: virtio 1.1, section 5.1, without any offload: one header of zeros before each frame.
 //! The crate's own `VirtIONetRaw` notifies the device for each packet and its `VirtIONet` wants a heap; here frames
-//! move between interfaces by handle, and the device is told once a burst. So this file is the crate's net driver
-//! again, over the same queues, with another idea of buffers.
+//! move between interfaces by handle, and the device is told once a burst. So the transport, negotiation and
+//! configuration are the crate's, and the queues are our own (`queue.rs` says why).
 //!
 //! Units: bytes. Budget: [`RING_SLOTS`](crate::dma::RING_SLOTS) frames in each direction.
 
@@ -50,6 +50,8 @@ pub enum Error {
         /// What it has of them, as feature bits.
         found: u64,
     },
+    /// No page is left for its rings.
+    Memory,
     /// Its queues or registers are not as the standard says.
     Device,
 }
@@ -163,8 +165,8 @@ impl<T: Transport> FrameIo for VirtioNet<T> {
                 break;
             }
         }
-        self.receive.notify(&mut self.transport);
-        self.transmit.notify(&mut self.transport);
+        self.receive.publish(&mut self.transport);
+        self.transmit.publish(&mut self.transport);
     }
 
     fn acknowledge(&mut self) {

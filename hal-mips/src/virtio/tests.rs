@@ -115,6 +115,11 @@ fn a_full_transmit_ring_gives_the_frame_back() {
         panic!("the ring took a frame too many")
     };
     assert_eq!(extra.length(), 77);
+    assert!(
+        device.borrow_mut().collect().is_empty(),
+        "shown before `flush`"
+    );
+    wan.flush(&mut pool);
     device.borrow_mut().collect();
     assert!(wan.has_work());
     wan.reclaim(&mut pool);
@@ -129,6 +134,7 @@ fn sent_frames_interrupt_only_when_asked() {
     for (wake, want) in [(false, false), (true, true), (false, false)] {
         wan.wake_on_room(wake);
         wan.transmit(pool.get().unwrap()).unwrap();
+        wan.flush(&mut pool);
         device.borrow_mut().collect();
         assert_eq!(device.borrow().interrupt, want);
         wan.acknowledge();
@@ -179,4 +185,9 @@ fn a_device_that_names_a_wrong_slot_gets_nothing() {
     device.borrow_mut().give_back(0, 9_999, 60);
     assert!(lan.receive(&mut pool).is_err());
     assert!(pool.is_empty());
+    let (mut lan, device) = nic(&mut self::pool(RING_SLOTS));
+    assert!(device.borrow_mut().deliver(&numbered(1)));
+    device.borrow_mut().give_back(0, 0, 60); // slot 0, a second time
+    assert!(lan.receive(&mut pool).is_ok());
+    assert!(lan.receive(&mut pool).is_err());
 }
