@@ -66,6 +66,8 @@ pub const LOCAL_PORT_FIRST: u16 = 61_000;
 pub const FLOWS_PER_HOST_MAX: usize = FLOWS / 4 * 3;
 /// Flows that one LAN host may have without any answer yet; beyond, its own oldest one goes.
 pub const FLOWS_FRESH_PER_HOST_MAX: usize = FLOWS / 4;
+/// ICMP errors and resets of the router's own in a second: enough for a traceroute, no amplifier.
+pub const ERRORS_PER_SECOND_MAX: u16 = 50;
 /// Entries looked at in one search for one that may be given away, and in one call of `poll`.
 pub const FLOW_STEPS_MAX: usize = 64;
 

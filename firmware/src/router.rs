@@ -1,17 +1,42 @@
 //! The one place where stages meet: a frame and `now` in, a verdict and frames out.
+//!
+//! ```text
+//! frame → ours at all? → parsed once ┬→ for the router itself → deliver_local
+//!                                    ├→ LAN → flow → (accelerate) → rewritten → WAN
+//!                                    └→ WAN → flow → (accelerate) → rewritten → LAN
+//! ```
+//!
+//! Follows: RFC 1812 (what a router forwards and what it drops), RFC 3022 (translation), RFC 2827
+//! (source addresses of the LAN).
+//! Units: frames and bytes.
+//!
+//! A forwarded frame is rewritten in place and never copied, its payload never read; only a frame
+//! that has to wait for ARP is copied once.
+//!
+//! Not done: hairpinning, port forwarding, fragments (dropped and counted), IGMP.
+
+mod accelerate;
+mod forward;
+mod icmp;
 
 use smoltcp::time::Instant;
-use smoltcp::wire::EthernetAddress;
+use smoltcp::wire::{EthernetAddress, Ipv4Address, Ipv4Cidr};
 
-use crate::budget::Memory;
-use crate::port::{Egress, Port};
+use crate::budget::{ACCEL_PORTS_MAX, LOCAL_PORT_FIRST, Memory};
+use crate::counter_stage;
+use crate::counters::Counts;
+use crate::neighbor::{self, Hop};
+use crate::port::{Egress, Port, PortAddress};
+use crate::wire::packet::{
+    ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Malformed, Packet, Transport, icmp_type,
+};
 
 /// What becomes of a received frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
 pub enum Verdict {
     /// The frame was rewritten in place and leaves by this port; the caller moves the buffer.
     Forward(Port),
-    /// An exchange took the segment; the buffer is free again.
+    /// An exchange took the segment, or a copy waits for its neighbor; the buffer is free again.
     Intercept,
     /// The frame was for the router itself and has been handled; the buffer is free again.
     Answer,
@@ -28,49 +53,405 @@ pub enum Action {
     Reboot,
 }
 
+counter_stage! {
+    /// What the router did with frames; reasons of other stages are counted there.
+    pub enum Counter {
+        /// Frames forwarded from the LAN to the WAN.
+        ForwardedOut = "forwarded-out",
+        /// Frames forwarded from the WAN to the LAN.
+        ForwardedIn = "forwarded-in",
+        /// Frames for the router itself.
+        Local = "local",
+        /// For another station, or multicast.
+        NotForUs = "not-for-us",
+        /// Neither IPv4 nor ARP.
+        Ethertype = "ethertype",
+        /// The port has no address yet.
+        Unconfigured = "unconfigured",
+        /// Source address that cannot be on this port.
+        Source = "source",
+        /// Destination that is not forwarded: multicast, loopback, broadcast, a net of ours.
+        Destination = "destination",
+        /// Fragments.
+        Fragment = "fragment",
+        /// Time to live used up.
+        Expired = "ttl-expired",
+        /// No way to the destination.
+        NoRoute = "no-route",
+        /// From the WAN or in mid-connection, and of no known flow.
+        NoFlow = "no-flow",
+        /// New flow refused.
+        FlowRefused = "flow-refused",
+        /// Segment that does not belong to its connection.
+        Invalid = "invalid",
+        /// Protocol that cannot be translated.
+        Protocol = "protocol",
+        /// Transport checksum wrong where it was looked at.
+        TransportChecksum = "transport-checksum",
+        /// ICMP errors translated.
+        IcmpTranslated = "icmp-translated",
+        /// ICMP errors that quote no segment in flight of a known flow, or are absurd.
+        IcmpIgnored = "icmp-ignored",
+        /// ICMP errors and resets of our own to the LAN.
+        IcmpSent = "icmp-sent",
+        /// ICMP errors and resets left out to keep the rate.
+        IcmpLimited = "icmp-limited",
+        /// For the router itself, but nothing listens.
+        LocalUnwanted = "local-unwanted",
+        /// Waits for ARP.
+        Held = "held",
+        /// Could not wait for ARP.
+        Unheld = "unheld",
+        /// Own frame found no free transmit slot.
+        EgressFull = "egress-full",
+    }
+}
+
+/// Which flows are candidates for acceleration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Acceleration {
+    /// Off: every flow is plain translation.
+    pub enabled: bool,
+    /// Origin ports; 0 is an unused place.
+    pub ports: [u16; ACCEL_PORTS_MAX],
+}
+
+impl Acceleration {
+    fn covers(&self, port: u16) -> bool {
+        self.enabled && port != 0 && self.ports.contains(&port)
+    }
+}
+
+/// The frame was not sent: no way, no room to wait, or no free slot; counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
+pub struct Unsent;
+
 /// A whole router.
 pub struct Router<'m> {
-    _memory: &'m mut Memory,
+    memory: &'m mut Memory,
+    addresses: [PortAddress; 3],
+    acceleration: Acceleration,
+    limit: icmp::Limit,
+    counts: Counts<Counter>,
+    malformed: Counts<Malformed>,
 }
 
 impl<'m> Router<'m> {
     /// Builds a router over `memory`; `macs` in [`Port::ALL`] order, `seed` from the board's entropy.
     pub fn new(memory: &'m mut Memory, macs: [EthernetAddress; 3], seed: u64) -> Self {
-        let _ = (macs, seed);
-        Self { _memory: memory }
+        memory.conntrack.set_seed(seed);
+        Port::ALL.into_iter().for_each(|port| memory.neighbors.forget(port));
+        Self {
+            memory,
+            addresses: macs.map(|mac| PortAddress { mac, cidr: None, gateway: None }),
+            acceleration: Acceleration::default(),
+            limit: icmp::Limit::default(),
+            counts: Counts::new(),
+            malformed: Counts::new(),
+        }
+    }
+
+    /// Sets how a port is addressed; its MAC address stays the board's. A change ends what
+    /// depended on the old address: the port's neighbors, and all flows if it is not the air.
+    pub fn set_address(&mut self, port: Port, address: PortAddress) {
+        let old = self.addresses[port.index()];
+        let new = PortAddress { mac: old.mac, ..address };
+        if new == old {
+            return;
+        }
+        self.addresses[port.index()] = new;
+        self.memory.neighbors.forget(port);
+        match port {
+            Port::Lan | Port::Wan => self.memory.conntrack.clear(),
+            Port::Air => {}
+        }
+    }
+
+    /// How a port is addressed.
+    pub const fn address(&self, port: Port) -> &PortAddress {
+        &self.addresses[port.index()]
+    }
+
+    /// Sets which new flows are candidates for acceleration.
+    pub fn set_acceleration(&mut self, acceleration: Acceleration) {
+        self.acceleration = acceleration;
+    }
+
+    /// What became of frames.
+    pub const fn counts(&self) -> &Counts<Counter> {
+        &self.counts
+    }
+
+    /// What was wrong with frames' bytes.
+    pub const fn malformed(&self) -> &Counts<Malformed> {
+        &self.malformed
     }
 
     /// Takes one received frame.
-    pub fn on_frame<E: Egress>(
-        &mut self,
-        now: Instant,
-        port: Port,
-        frame: &mut [u8],
-        out: &mut E,
-    ) -> Verdict {
-        let _ = (now, port, frame, out);
-        Verdict::Drop
+    pub fn on_frame<E: Egress>(&mut self, now: Instant, port: Port, frame: &mut [u8], out: &mut E) -> Verdict {
+        let ethernet = match Ethernet::parse(frame) {
+            Ok(ethernet) => ethernet,
+            Err(fault) => return self.fault(fault),
+        };
+        let to_all = ethernet.dst == EthernetAddress::BROADCAST;
+        if !to_all && ethernet.dst != self.addresses[port.index()].mac {
+            return self.drop(Counter::NotForUs);
+        }
+        match ethernet.ethertype {
+            ETHERTYPE_IPV4 => {
+                let packet = match Packet::parse(frame) {
+                    Ok(packet) => packet,
+                    Err(fault) => return self.fault(fault),
+                };
+                match port {
+                    Port::Lan => self.from_lan(now, &packet, to_all, frame, out),
+                    Port::Wan => self.from_wan(now, &packet, to_all, frame, out),
+                    Port::Air => self.from_air(now, &packet, to_all, frame, out),
+                }
+            }
+            ETHERTYPE_ARP => {
+                let own = &self.addresses[port.index()];
+                self.memory.neighbors.on_arp(now, port, own, frame, out);
+                Verdict::Answer
+            }
+            _ => self.drop(Counter::Ethertype),
+        }
     }
 
     /// Runs what is due: timers, fetches, segments that may now be sent. Bounded work a call.
     pub fn poll<E: Egress>(&mut self, now: Instant, out: &mut E) {
-        let _ = (now, out);
+        self.memory.neighbors.poll(now, &self.addresses, out);
+        self.memory.conntrack.poll(now);
     }
 
     /// When `poll` must be called next; `Some(t <= now)` means at once, `None` when only a frame can change anything.
     pub fn poll_at(&mut self, now: Instant) -> Option<Instant> {
         let _ = now;
-        None
+        match (self.memory.neighbors.poll_at(), self.memory.conntrack.poll_at()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
     }
 
     /// Takes one byte of the serial console; echo and answers go to `out`.
-    pub fn on_console_byte(
-        &mut self,
-        now: Instant,
-        byte: u8,
-        out: &mut dyn core::fmt::Write,
-    ) -> Action {
+    pub fn on_console_byte(&mut self, now: Instant, byte: u8, out: &mut dyn core::fmt::Write) -> Action {
         let _ = (now, byte, out);
         Action::None
     }
+
+    /// Sends an IPv4 datagram of the router's own, `len` bytes of frame: `fill` writes everything
+    /// behind the Ethernet header.
+    ///
+    /// # Errors
+    /// [`Unsent`] when `dst` cannot be reached from `port`, or there is no room; counted.
+    pub fn send_ip<E: Egress>(
+        &mut self,
+        now: Instant,
+        port: Port,
+        dst: Ipv4Address,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+        out: &mut E,
+    ) -> Result<(), Unsent> {
+        let own = &self.addresses[port.index()];
+        let Some(address) = neighbor::next_hop(own, dst) else {
+            self.counts.bump(Counter::NoRoute);
+            return Err(Unsent);
+        };
+        let src = own.mac;
+        let known = self.memory.neighbors.lookup(port, address);
+        let write = |frame: &mut [u8]| {
+            let dst = known.unwrap_or(EthernetAddress::BROADCAST);
+            Ethernet { dst, src, ethertype: ETHERTYPE_IPV4 }.emit(frame);
+            fill(&mut frame[ETHERNET_BYTES..]);
+        };
+        let failed = if known.is_some() {
+            out.transmit(port, len, write).is_err().then_some(Counter::EgressFull)
+        } else {
+            let hop = Hop { port, own, address };
+            self.memory.neighbors.hold(now, &hop, len, write, out).is_err().then_some(Counter::Unheld)
+        };
+        match failed {
+            None => Ok(()),
+            Some(reason) => {
+                self.counts.bump(reason);
+                Err(Unsent)
+            }
+        }
+    }
+
+    /// The hardware address of the next hop to `dst` on `port`, if it is known.
+    pub fn next_hop_mac(&mut self, port: Port, dst: Ipv4Address) -> Option<EthernetAddress> {
+        let hop = neighbor::next_hop(&self.addresses[port.index()], dst)?;
+        self.memory.neighbors.lookup(port, hop)
+    }
+
+    /// A packet from the LAN: for the router, for the WAN, or nothing.
+    fn from_lan<E: Egress>(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        to_all: bool,
+        frame: &mut [u8],
+        out: &mut E,
+    ) -> Verdict {
+        let Some(lan) = self.addresses[Port::Lan.index()].cidr else {
+            return self.drop(Counter::Unconfigured);
+        };
+        if !lan.contains_addr(&packet.src) || !is_host_of(&lan, packet.src) {
+            return self.drop(Counter::Source);
+        }
+        if packet.dst == lan.address() && !to_all {
+            return self.deliver_local(now, Port::Lan, packet, frame, out);
+        }
+        if to_all || lan.contains_addr(&packet.dst) || self.is_unforwardable(packet.dst) {
+            return self.drop(Counter::Destination);
+        }
+        self.forward_out(now, packet, frame, out)
+    }
+
+    /// A packet from the WAN: for the router's own sockets, of a flow, or nothing.
+    fn from_wan<E: Egress>(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        to_all: bool,
+        frame: &mut [u8],
+        out: &mut E,
+    ) -> Verdict {
+        let Some(wan) = self.addresses[Port::Wan.index()].cidr else {
+            return self.drop(Counter::Unconfigured);
+        };
+        if packet.dst != wan.address() || to_all {
+            return self.drop(Counter::Destination);
+        }
+        if packet.src == wan.address() || is_martian(packet.src) || self.is_on(Port::Lan, packet.src) {
+            return self.drop(Counter::Source);
+        }
+        let local_port = match &packet.transport {
+            Transport::Tcp(tcp) => tcp.dst_port,
+            Transport::Udp(udp) => udp.dst_port,
+            Transport::Icmp(_) | Transport::Fragment | Transport::Other => 0,
+        };
+        if local_port >= LOCAL_PORT_FIRST {
+            return self.deliver_local(now, Port::Wan, packet, frame, out);
+        }
+        self.forward_in(now, packet, frame, out)
+    }
+
+    /// A packet from the air: for the router itself, or nothing; never forwarded.
+    fn from_air<E: Egress>(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        to_all: bool,
+        frame: &mut [u8],
+        out: &mut E,
+    ) -> Verdict {
+        let Some(air) = self.addresses[Port::Air.index()].cidr else {
+            return self.drop(Counter::Unconfigured);
+        };
+        if !air.contains_addr(&packet.src) || !is_host_of(&air, packet.src) {
+            return self.drop(Counter::Source);
+        }
+        if packet.dst != air.address() || to_all {
+            return self.drop(Counter::Destination);
+        }
+        self.deliver_local(now, Port::Air, packet, frame, out)
+    }
+
+    /// A packet for the router itself. Echo requests on LAN and air are answered; the rest goes
+    /// nowhere yet.
+    fn deliver_local<E: Egress>(
+        &mut self,
+        now: Instant,
+        port: Port,
+        packet: &Packet,
+        frame: &mut [u8],
+        out: &mut E,
+    ) -> Verdict {
+        let _ = (now, out);
+        self.counts.bump(Counter::Local);
+        let is_echo = matches!(&packet.transport, Transport::Icmp(icmp) if icmp.kind == icmp_type::ECHO_REQUEST);
+        if !is_echo || packet.is_fragment() || port == Port::Wan {
+            return self.drop(Counter::LocalUnwanted);
+        }
+        if !packet.transport_checksum_ok(frame) {
+            return self.drop(Counter::TransportChecksum);
+        }
+        icmp::turn_into_echo_reply(frame, packet);
+        Verdict::Forward(port)
+    }
+
+    /// Gives a rewritten frame its Ethernet header and sends it on its way to `dst`.
+    #[inline]
+    fn egress<E: Egress>(
+        &mut self,
+        now: Instant,
+        port: Port,
+        dst: Ipv4Address,
+        frame: &mut [u8],
+        out: &mut E,
+    ) -> Verdict {
+        let own = &self.addresses[port.index()];
+        let Some(address) = neighbor::next_hop(own, dst) else {
+            return self.drop(Counter::NoRoute);
+        };
+        if let Some(mac) = self.memory.neighbors.lookup(port, address) {
+            Ethernet { dst: mac, src: own.mac, ethertype: ETHERTYPE_IPV4 }.emit(frame);
+            return Verdict::Forward(port);
+        }
+        Ethernet { dst: EthernetAddress::BROADCAST, src: own.mac, ethertype: ETHERTYPE_IPV4 }.emit(frame);
+        let hop = Hop { port, own, address };
+        let held = self.memory.neighbors.hold(now, &hop, frame.len(), |copy| copy.copy_from_slice(frame), out);
+        match held {
+            Ok(()) => {
+                self.counts.bump(Counter::Held);
+                Verdict::Intercept
+            }
+            Err(_counted_there) => self.drop(Counter::Unheld),
+        }
+    }
+
+    /// Whether a destination must not leave by the WAN: no host's address, or one of ours.
+    fn is_unforwardable(&self, dst: Ipv4Address) -> bool {
+        let own_wan = self.addresses[Port::Wan.index()].cidr.map(|wan| wan.address());
+        is_martian(dst) || own_wan == Some(dst) || self.is_on(Port::Air, dst) || self.is_wan_broadcast(dst)
+    }
+
+    fn is_on(&self, port: Port, address: Ipv4Address) -> bool {
+        self.addresses[port.index()].cidr.is_some_and(|cidr| cidr.contains_addr(&address))
+    }
+
+    fn is_wan_broadcast(&self, dst: Ipv4Address) -> bool {
+        self.addresses[Port::Wan.index()].cidr.is_some_and(|wan| wan.contains_addr(&dst) && !is_host_of(&wan, dst))
+    }
+
+    fn drop(&mut self, reason: Counter) -> Verdict {
+        self.counts.bump(reason);
+        Verdict::Drop
+    }
+
+    fn fault(&mut self, fault: Malformed) -> Verdict {
+        self.malformed.bump(fault);
+        Verdict::Drop
+    }
 }
+
+/// No host can have this address: "this net", loopback, link-local, multicast, reserved, broadcast
+/// (RFC 1812 section 5.3.7, RFC 6890).
+#[inline]
+fn is_martian(address: Ipv4Address) -> bool {
+    let [first, second, ..] = address.octets();
+    first == 0 || first == 127 || first >= 224 || (first == 169 && second == 254)
+}
+
+/// Another station of the net: neither its own address nor its broadcast, nor the router itself.
+#[inline]
+fn is_host_of(net: &Ipv4Cidr, address: Ipv4Address) -> bool {
+    address != net.address()
+        && (net.prefix_len() >= 31 || (address != net.network().address() && Some(address) != net.broadcast()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -397,7 +397,7 @@ impl Table {
     }
 
     /// Takes a segment of a flow; `len` is its length in sequence space, `options` is called for
-    /// SYNs only.
+    /// SYNs only. Gives the entry as it is afterwards.
     ///
     /// # Errors
     /// [`Invalid`] when it does not belong to the connection (counted) or the entry has ended.
@@ -410,7 +410,7 @@ impl Table {
         tcp: &packet::Tcp,
         len: u32,
         options: impl FnOnce() -> Summary,
-    ) -> Result<(), Invalid> {
+    ) -> Result<&Entry, Invalid> {
         let Some(entry) = self.get_mut(id) else {
             return Err(Invalid::Window);
         };
@@ -423,7 +423,7 @@ impl Table {
                 if entry.tcp.state != before {
                     self.reclassify(now, id.index);
                 }
-                Ok(())
+                Ok(&self.entries[usize::from(id.index)])
             }
             Err(invalid) => {
                 self.counts.bump(match invalid {

@@ -53,6 +53,21 @@ pub enum State {
     Closed,
 }
 
+impl State {
+    /// The state's word on the console.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SynSent => "syn-sent",
+            Self::SynReceived => "syn-received",
+            Self::Established => "established",
+            Self::HalfClosed => "half-closed",
+            Self::Closing => "closing",
+            Self::TimeWait => "time-wait",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 /// An exchange that the router answers itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
 pub struct ExchangeId(pub u8);

@@ -11,7 +11,7 @@ use smoltcp::wire::Ipv4Address;
 
 use super::checksum::Delta;
 use super::options::{self, kind};
-use super::packet::{ETHERNET_BYTES, IPV4_BYTES, Packet, TCP_BYTES, Transport, flags};
+use super::packet::{ETHERNET_BYTES, ICMP_BYTES, IPV4_BYTES, Packet, TCP_BYTES, Transport, UDP_BYTES, flags};
 
 /// Which end of a packet is edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
@@ -24,8 +24,18 @@ pub enum End {
 
 /// Replaces address and port of one end. For ICMP echo, `port` is the identifier; for a fragment
 /// that is not the first and for other protocols only the address is replaced.
-#[inline]
 pub fn endpoint(frame: &mut [u8], packet: &Packet, end: End, address: Ipv4Address, port: u16) {
+    edit::<false>(frame, packet, end, address, port);
+}
+
+/// As [`endpoint`], and decrements the time to live: what a translating router does to a packet.
+#[inline]
+pub fn forward(frame: &mut [u8], packet: &Packet, end: End, address: Ipv4Address, port: u16) {
+    edit::<true>(frame, packet, end, address, port);
+}
+
+#[inline]
+fn edit<const TTL: bool>(frame: &mut [u8], packet: &Packet, end: End, address: Ipv4Address, port: u16) {
     let Some((ip, body)) = split(frame, packet) else {
         return;
     };
@@ -34,30 +44,36 @@ pub fn endpoint(frame: &mut [u8], packet: &Packet, end: End, address: Ipv4Addres
         End::Source => core::mem::replace(array_mut::<12, 4>(ip), new),
         End::Destination => core::mem::replace(array_mut::<16, 4>(ip), new),
     };
-    let delta = Delta::new().double(old, new);
+    let addresses = Delta::new().double(old, new);
+    let mut header = addresses;
+    if TTL {
+        let old = [ip[8], ip[9]];
+        ip[8] = ip[8].saturating_sub(1);
+        header = header.word(old, [ip[8], ip[9]]);
+    }
     let field = array_mut::<10, 2>(ip);
-    *field = delta.apply(*field);
+    *field = header.apply(*field);
     let port = port.to_be_bytes();
     match &packet.transport {
         Transport::Tcp(_) => {
             let Some(tcp) = body.first_chunk_mut::<TCP_BYTES>() else {
                 return;
             };
-            let delta = replace_port(tcp, end, port, delta);
+            let delta = replace_port(tcp, end, port, addresses);
             let field = array_mut::<16, 2>(tcp);
             *field = delta.apply(*field);
         }
         Transport::Udp(_) => {
-            let Some(udp) = body.first_chunk_mut::<8>() else {
+            let Some(udp) = body.first_chunk_mut::<UDP_BYTES>() else {
                 return;
             };
-            let delta = replace_port(udp, end, port, delta);
+            let delta = replace_port(udp, end, port, addresses);
             let field = array_mut::<6, 2>(udp);
             *field = delta.apply_udp(*field);
         }
         Transport::Icmp(_) => {
             // No pseudo header: the addresses do not count.
-            let Some(icmp) = body.first_chunk_mut::<8>() else {
+            let Some(icmp) = body.first_chunk_mut::<ICMP_BYTES>() else {
                 return;
             };
             let old = core::mem::replace(array_mut::<4, 2>(icmp), port);
@@ -69,17 +85,22 @@ pub fn endpoint(frame: &mut [u8], packet: &Packet, end: End, address: Ipv4Addres
 }
 
 /// Decrements the time to live; one of zero stays.
-#[inline]
 pub fn decrement_ttl(frame: &mut [u8]) {
-    let Some(ip) = frame
-        .get_mut(ETHERNET_BYTES..)
-        .and_then(|ip| ip.first_chunk_mut::<IPV4_BYTES>())
-    else {
+    edit_ttl(frame, |ttl| ttl.saturating_sub(1));
+}
+
+/// Sets the time to live.
+pub fn set_ttl(frame: &mut [u8], ttl: u8) {
+    edit_ttl(frame, |_| ttl);
+}
+
+fn edit_ttl(frame: &mut [u8], edit: impl FnOnce(u8) -> u8) {
+    let Some(ip) = frame.get_mut(ETHERNET_BYTES..).and_then(|ip| ip.first_chunk_mut::<IPV4_BYTES>()) else {
         return;
     };
     let old = [ip[8], ip[9]];
-    let new = [ip[8].saturating_sub(1), ip[9]];
-    ip[8] = new[0];
+    ip[8] = edit(ip[8]);
+    let new = [ip[8], ip[9]];
     let field = array_mut::<10, 2>(ip);
     *field = Delta::new().word(old, new).apply(*field);
 }
@@ -360,6 +381,19 @@ mod tests {
         }
         decrement_ttl(&mut frame);
         assert_eq!(Packet::parse(&frame).unwrap().ttl, 0);
+    }
+
+    #[test]
+    fn forwarding_is_translation_and_one_hop_less() {
+        let mut forwarded = segment(&[], b"hello");
+        let mut edited = forwarded.clone();
+        let packet = Packet::parse(&forwarded).unwrap();
+        let address = Ipv4Address::new(203, 0, 113, 2);
+        forward(&mut forwarded, &packet, End::Source, address, 1025);
+        endpoint(&mut edited, &packet, End::Source, address, 1025);
+        decrement_ttl(&mut edited);
+        assert_eq!(forwarded, edited);
+        assert!(checksums_hold(&forwarded));
     }
 
     proptest! {

@@ -69,9 +69,9 @@ pub fn emit(frame: &mut [u8], header: &SegmentHeader<'_>, fill_payload: impl FnO
         ethertype: ETHERTYPE_IPV4,
     }
     .emit(frame);
-    let (ip, segment) = frame[ETHERNET_BYTES..].split_at_mut(IPV4_BYTES);
+    emit_ipv4(frame, PROTOCOL_TCP, header.src, header.dst, header.ident);
+    let segment = &mut frame[ETHERNET_BYTES + IPV4_BYTES..];
     let (tcp, payload) = segment.split_at_mut(TCP_BYTES + options_len);
-    emit_ipv4(ip, header, ip_len as u16);
 
     tcp[0..2].copy_from_slice(&header.src_port.to_be_bytes());
     tcp[2..4].copy_from_slice(&header.dst_port.to_be_bytes());
@@ -93,17 +93,24 @@ pub fn emit(frame: &mut [u8], header: &SegmentHeader<'_>, fill_payload: impl FnO
     tcp[16..18].copy_from_slice(&checksum::finish(sum).to_be_bytes());
 }
 
-fn emit_ipv4(ip: &mut [u8], header: &SegmentHeader<'_>, total_len: u16) {
+/// Writes an IPv4 header without options (DF, TTL 64) behind the Ethernet header, for a datagram
+/// that fills the frame.
+///
+/// # Panics
+/// When `frame` is shorter than both headers: the caller sizes the frame.
+pub fn emit_ipv4(frame: &mut [u8], protocol: u8, src: Ipv4Address, dst: Ipv4Address, ident: u16) {
+    let total_len = (frame.len() - ETHERNET_BYTES) as u16;
+    let ip = &mut frame[ETHERNET_BYTES..ETHERNET_BYTES + IPV4_BYTES];
     ip[0] = 0x45;
     ip[1] = 0;
     ip[2..4].copy_from_slice(&total_len.to_be_bytes());
-    ip[4..6].copy_from_slice(&header.ident.to_be_bytes());
+    ip[4..6].copy_from_slice(&ident.to_be_bytes());
     ip[6..8].copy_from_slice(&[0x40, 0]);
     ip[8] = TTL;
-    ip[9] = PROTOCOL_TCP;
+    ip[9] = protocol;
     ip[10..12].copy_from_slice(&[0, 0]);
-    ip[12..16].copy_from_slice(&header.src.octets());
-    ip[16..20].copy_from_slice(&header.dst.octets());
+    ip[12..16].copy_from_slice(&src.octets());
+    ip[16..20].copy_from_slice(&dst.octets());
     let field = checksum::finish(checksum::sum(ip));
     ip[10..12].copy_from_slice(&field.to_be_bytes());
 }
