@@ -49,6 +49,7 @@ fn configuration(directory: &Path, www: &Path) -> Result<String> {
     Ok(format!(
         r#"daemon on;
 master_process off;
+user root root;
 pid "{directory}/nginx.pid";
 error_log "{directory}/nginx-error.log";
 events {{ worker_connections 512; }}
