@@ -5,7 +5,7 @@
 //!
 //! Standard output ends with one line, `N passed, M failed`: tests where a stage has tests, else stages.
 
-use crate::{doctor, image, isa};
+use crate::{doctor, e2e, image, isa};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub struct Args {
     /// Only the stages whose name contains this; if there is none, only the tests whose name contains it.
     filter: Option<String>,
-    /// Only name the stages.
+    /// Only name the stages and the end-to-end scenarios.
     #[arg(long)]
     list: bool,
 }
@@ -38,6 +38,8 @@ enum Stage {
     Sim,
     /// The image builds without a warning and suits the CPU.
     Image,
+    /// The image in QEMU with real programs around it.
+    EndToEnd,
 }
 
 /// What came of a stage.
@@ -65,13 +67,14 @@ impl Outcome {
     }
 }
 
-const STAGES: [Stage; 6] = [
+const STAGES: [Stage; 7] = [
     Stage::Setup,
     Stage::Format,
     Stage::Lints,
     Stage::Host,
     Stage::Sim,
     Stage::Image,
+    Stage::EndToEnd,
 ];
 
 impl Stage {
@@ -83,15 +86,17 @@ impl Stage {
             Self::Host => "host",
             Self::Sim => "sim",
             Self::Image => "image",
+            Self::EndToEnd => "e2e",
         }
     }
 
-    /// After this its programs are ended; generous, for a machine that is busy and has compiled nothing yet.
+    /// After this its programs are ended; generous, for a machine that is busy and has compiled nothing yet. (The
+    /// scenarios of the last stage have limits of their own.)
     const fn limit(self) -> Duration {
         let minutes = match self {
             Self::Format => 1,
             Self::Sim | Self::Setup | Self::Lints | Self::Image => 8,
-            Self::Host => 12,
+            Self::Host | Self::EndToEnd => 12,
         };
         Duration::from_secs(60 * minutes)
     }
@@ -99,7 +104,7 @@ impl Stage {
     /// Whether a filter that names no stage still runs it, passing the filter on to its tests.
     const fn has_named_tests(self) -> bool {
         match self {
-            Self::Host => true,
+            Self::Host | Self::EndToEnd => true,
             Self::Setup | Self::Format | Self::Lints | Self::Sim | Self::Image => false,
         }
     }
@@ -132,6 +137,13 @@ impl Stage {
             Self::Image => {
                 check_image()?;
                 true
+            }
+            Self::EndToEnd => {
+                let results = e2e::run(&std::env::current_exe()?, filter);
+                return Ok(Outcome {
+                    passed: results.passed,
+                    failed: results.failed,
+                });
             }
         };
         Ok(Outcome::single(self.name(), success))
@@ -214,6 +226,9 @@ fn check_image() -> anyhow::Result<()> {
     if !verdict.offenders.is_empty() {
         bail!("the image has instructions that the CPU does not have");
     }
+    for warning in &built.warnings {
+        print!("{warning}");
+    }
     if !built.warnings.is_empty() {
         bail!("the image compiles with {} warnings", built.warnings.len());
     }
@@ -228,6 +243,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.list {
         for stage in STAGES {
             println!("{}", stage.name());
+        }
+        for scenario in e2e::scenarios() {
+            println!("e2e: {}", scenario.name);
         }
         return Ok(());
     }
@@ -392,7 +410,10 @@ mod tests {
         assert_eq!(selected(Some("lint")), [(Stage::Lints, None)]);
         assert_eq!(
             selected(Some("checksum")),
-            [(Stage::Host, Some("checksum"))]
+            [
+                (Stage::Host, Some("checksum")),
+                (Stage::EndToEnd, Some("checksum"))
+            ]
         );
         assert_eq!(selected(None).len(), STAGES.len());
     }

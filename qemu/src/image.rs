@@ -82,6 +82,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         ),
     }
     let built = build_verbose(true)?;
+    for warning in &built.warnings {
+        eprint!("{warning}");
+    }
     println!("image           {}", built.elf.display());
     let bytes = std::fs::read(&built.elf)?;
     let report = size::Report::read(&bytes)?;
@@ -165,7 +168,7 @@ pub fn build_verbose(progress: bool) -> anyhow::Result<Built> {
         .output()
         .with_context(|| format!("{}", cargo.get_program().to_string_lossy()))?;
     let messages = Messages::read(&String::from_utf8_lossy(&output.stdout));
-    for text in messages.errors.iter().chain(&messages.warnings) {
+    for text in &messages.errors {
         eprint!("{text}");
     }
     if !output.status.success() {
@@ -198,9 +201,14 @@ impl Messages {
             }
             let diagnostic = &message["message"];
             let rendered = diagnostic["rendered"].as_str().unwrap_or_default();
-            let ours = message["package_id"]
-                .as_str()
-                .is_some_and(|id| id.starts_with("path+"));
+            // Without a place in the source it is about the compiler's options, which release 1 forces on us.
+            let placed = diagnostic["spans"]
+                .as_array()
+                .is_some_and(|spans| !spans.is_empty());
+            let ours = placed
+                && message["package_id"]
+                    .as_str()
+                    .is_some_and(|id| id.starts_with("path+"));
             match diagnostic["level"].as_str() {
                 Some("error" | "error: internal compiler error") => {
                     found.errors.push(rendered.to_owned());
@@ -340,7 +348,8 @@ mod tests {
         let messages = concat!(
             "{\"reason\":\"compiler-artifact\",\"executable\":null}\n",
             "not json\n",
-            "{\"package_id\":\"path+file:///w#a@1\",\"message\":{\"level\":\"warning\",\"rendered\":\"ours\"}}\n",
+            "{\"package_id\":\"path+file:///w#a@1\",\"message\":{\"level\":\"warning\",\"spans\":[{}],\"rendered\":\"ours\"}}\n",
+            "{\"package_id\":\"path+file:///w#a@1\",\"message\":{\"level\":\"warning\",\"spans\":[],\"rendered\":\"option\"}}\n",
             "{\"package_id\":\"registry+x\",\"message\":{\"level\":\"warning\",\"rendered\":\"theirs\"}}\n",
             "{\"package_id\":\"registry+x\",\"message\":{\"level\":\"error\",\"rendered\":\"wrong\"}}\n",
             "{\"reason\":\"compiler-artifact\",\"executable\":\"/t/malta\"}\n",

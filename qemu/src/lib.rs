@@ -32,3 +32,6 @@ pub mod machine;
 
 /// The running lab: hosts, lines, consoles, captures, and the commands on them.
 pub mod lab;
+
+/// The image among real programs.
+pub mod e2e;

@@ -1,0 +1,135 @@
+//! The image among real programs: what a person would try on a finished router, each with an independent judge.
+//!
+//! All scenarios share one running lab as long as each leaves it as found; after a failure the next gets a fresh one.
+//! Every wait has a limit, so that a hanging download is a failed scenario and not a hanging run. A scenario that
+//! promises acceleration asks the origin's log for the bytes that line B carried: a download that is silently plain
+//! fails. Files, logs and captures of a run stay in `target/e2e`.
+
+mod oracle;
+mod origins;
+mod plain;
+mod scenarios;
+mod world;
+
+use crate::image;
+use anyhow::{Context, Result};
+use origins::Origins;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use world::World;
+
+/// What each scenario gets: the lab, its origins, and the files they serve.
+pub struct Stage {
+    world: World,
+    origins: Origins,
+    files: PathBuf,
+}
+
+/// A named promise and the function that checks it; the words it gives say what was seen.
+pub struct Scenario {
+    /// A sentence.
+    pub name: &'static str,
+    run: fn(&mut Stage) -> Result<String>,
+}
+
+/// What came of a run.
+#[derive(Debug, Default)]
+pub struct Results {
+    /// How many scenarios held.
+    pub passed: u32,
+    /// Name and reason of each that did not.
+    pub failed: Vec<String>,
+}
+
+/// Options of the lab that all scenarios share: lines as slow as the demo's, so that the router is never the limit.
+const LAB: &[&str] = &[];
+
+/// Every scenario, in the order of a run.
+pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
+    plain::SCENARIOS.iter().chain(scenarios::SCENARIOS)
+}
+
+/// Runs the scenarios whose name contains `filter`, on labs that the program `lab` starts.
+#[must_use]
+pub fn run(program: &Path, filter: Option<&str>) -> Results {
+    let mut results = Results::default();
+    let mut stage = None;
+    let directory = image::workspace().join("target/e2e");
+    for scenario in scenarios().filter(|scenario| filter.is_none_or(|part| scenario.name.contains(part))) {
+        let started = Instant::now();
+        let outcome = stage
+            .take()
+            .map_or_else(|| Stage::set(program, &directory), Ok)
+            .and_then(|mut fresh| {
+                let words = (scenario.run)(&mut fresh).and_then(|words| {
+                    fresh.at_rest()?;
+                    Ok(words)
+                })?;
+                Ok((fresh, words))
+            });
+        let seconds = started.elapsed().as_secs();
+        match outcome {
+            Ok((used, words)) => {
+                println!("ok      {seconds:>4} s  {}: {words}", scenario.name);
+                stage = Some(used);
+                results.passed += 1;
+            }
+            Err(error) => {
+                println!("FAILED  {seconds:>4} s  {}: {error:#}", scenario.name);
+                results.failed.push(format!("{}: {error:#}", scenario.name));
+            }
+        }
+    }
+    results
+}
+
+impl Stage {
+    /// Starts the lab and the origins, and writes the files.
+    fn set(program: &Path, directory: &Path) -> Result<Self> {
+        let files = directory.join("files");
+        std::fs::create_dir_all(&files).with_context(|| directory.display().to_string())?;
+        let mut world = World::up(program, directory, LAB)?;
+        let origins = Origins::start(&mut world, &files)?;
+        Ok(Self {
+            world,
+            origins,
+            files,
+        })
+    }
+
+    /// Both routers are where they were: running the same boot, and answering.
+    fn at_rest(&mut self) -> Result<()> {
+        for router in self.world.status()?.routers {
+            anyhow::ensure!(
+                router.configured && router.state == "running",
+                "router {} is {} afterwards",
+                router.name,
+                router.state
+            );
+        }
+        for router in ["a", "b"] {
+            self.world.console(router, "status")?;
+        }
+        Ok(())
+    }
+
+    /// The path of a file of `size` bytes that the origins serve under its name; the same bytes in every run.
+    fn serve(&self, name: &str, size: u64) -> Result<PathBuf> {
+        let path = self.files.join(name);
+        if std::fs::metadata(&path).is_ok_and(|found| found.len() == size) {
+            return Ok(path);
+        }
+        let mut bytes = Vec::new();
+        // xorshift64: no two blocks alike, so that a moved block is a wrong one.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ size;
+        while (bytes.len() as u64) < size {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            bytes.extend_from_slice(&state.to_le_bytes());
+        }
+        bytes.truncate(usize::try_from(size)?);
+        std::fs::write(&path, bytes).with_context(|| path.display().to_string())?;
+        Ok(path)
+    }
+}
