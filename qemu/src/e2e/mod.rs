@@ -14,15 +14,18 @@ mod world;
 use crate::image;
 use anyhow::{Context, Result};
 use origins::Origins;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
-use world::World;
+use std::time::{Duration, Instant};
+use world::{World, until};
 
 /// What each scenario gets: the lab, its origins, and the files they serve.
 pub struct Stage {
     world: World,
     origins: Origins,
     files: PathBuf,
+    /// When each router started, by its own account.
+    started: BTreeMap<&'static str, Instant>,
 }
 
 /// A named promise and the function that checks it; the words it gives say what was seen.
@@ -43,6 +46,11 @@ pub struct Results {
 
 /// Options of the lab that all scenarios share: lines as slow as the demo's, so that the router is never the limit.
 const LAB: &[&str] = &[];
+const ROUTERS: [&str; 2] = ["a", "b"];
+/// How long after a scenario a router may still hold something of it.
+const REST_LIMIT: Duration = Duration::from_secs(20);
+/// How far apart a router's clock and the host's may run within one lab.
+const CLOCK_SLACK: Duration = Duration::from_secs(3);
 
 /// Every scenario, in the order of a run.
 pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
@@ -55,7 +63,9 @@ pub fn run(program: &Path, filter: Option<&str>) -> Results {
     let mut results = Results::default();
     let mut stage = None;
     let directory = image::workspace().join("target/e2e");
-    for scenario in scenarios().filter(|scenario| filter.is_none_or(|part| scenario.name.contains(part))) {
+    for scenario in
+        scenarios().filter(|scenario| filter.is_none_or(|part| scenario.name.contains(part)))
+    {
         let started = Instant::now();
         let outcome = stage
             .take()
@@ -90,27 +100,72 @@ impl Stage {
         std::fs::create_dir_all(&files).with_context(|| directory.display().to_string())?;
         let mut world = World::up(program, directory, LAB)?;
         let origins = Origins::start(&mut world, &files)?;
-        Ok(Self {
+        let stage = Self {
             world,
             origins,
             files,
-        })
+            started: BTreeMap::new(),
+        };
+        until("the routers find each other", REST_LIMIT, || {
+            let status = stage.status("a")?;
+            Ok(status
+                .iter()
+                .any(|(key, value)| key.starts_with("peer.") && value == "up"))
+        })?;
+        Ok(stage)
     }
 
-    /// Both routers are where they were: running the same boot, and answering.
+    /// Both routers are where they were: the same boot, no exchange, nothing lent, every block free.
     fn at_rest(&mut self) -> Result<()> {
-        for router in self.world.status()?.routers {
-            anyhow::ensure!(
-                router.configured && router.state == "running",
-                "router {} is {} afterwards",
-                router.name,
-                router.state
-            );
-        }
-        for router in ["a", "b"] {
-            self.world.console(router, "status")?;
+        for router in ROUTERS {
+            until(&format!("router {router} is at rest"), REST_LIMIT, || {
+                let status = self.status(router)?;
+                let value = |key: &str| status.get(key).map_or("", String::as_str);
+                Ok(value("exchanges") == "0"
+                    && value("lender.lendings") == "0"
+                    && value("blocks_free") == value("blocks_total"))
+            })
+            .with_context(|| {
+                let counters = self
+                    .world
+                    .console(router, "status --kv")
+                    .unwrap_or_default();
+                world::one_line(&counters)
+            })?;
+            self.same_boot(router)?;
         }
         Ok(())
+    }
+
+    /// The router has not started again since it was looked at last; `restarted` forgets what it said then.
+    fn same_boot(&mut self, router: &'static str) -> Result<()> {
+        let status = self.status(router)?;
+        let uptime = status.get("uptime_ms").and_then(|ms| ms.parse().ok());
+        let uptime = Duration::from_millis(uptime.context("no uptime in the status")?);
+        let started = Instant::now()
+            .checked_sub(uptime)
+            .context("an uptime before time")?;
+        let before = *self.started.entry(router).or_insert(started);
+        anyhow::ensure!(
+            started < before + CLOCK_SLACK,
+            "router {router} has restarted by itself"
+        );
+        Ok(())
+    }
+
+    /// A router was switched off and on by the test.
+    fn restarted(&mut self, router: &str) {
+        self.started.remove(router);
+    }
+
+    /// What a router says of its state, by key.
+    fn status(&self, router: &str) -> Result<BTreeMap<String, String>> {
+        let answer = self.world.console(router, "status --kv")?;
+        Ok(answer
+            .lines()
+            .filter_map(|line| line.trim().split_once('='))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect())
     }
 
     /// The path of a file of `size` bytes that the origins serve under its name; the same bytes in every run.

@@ -44,7 +44,10 @@ pub fn same_file(downloaded: &Path, original: &Path) -> Result<()> {
         return Ok(());
     }
     let (got, wanted) = (std::fs::read(downloaded)?, std::fs::read(original)?);
-    let first = got.iter().zip(&wanted).position(|(got, wanted)| got != wanted);
+    let first = got
+        .iter()
+        .zip(&wanted)
+        .position(|(got, wanted)| got != wanted);
     let length = format!("{} of {} bytes", got.len(), wanted.len());
     match first {
         // A wrong byte, which nothing ever allows.
@@ -125,8 +128,20 @@ fn tshark(capture: &Path, filter: &str, fields: &[&str]) -> Result<Vec<Vec<Strin
     command
         .arg("-r")
         .arg(capture)
-        .args(["-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"])
-        .args(["-o", "tcp.relative_sequence_numbers:FALSE", "-Y", filter, "-T", "fields"]);
+        .args([
+            "-o",
+            "tcp.check_checksum:TRUE",
+            "-o",
+            "ip.check_checksum:TRUE",
+        ])
+        .args([
+            "-o",
+            "tcp.relative_sequence_numbers:FALSE",
+            "-Y",
+            filter,
+            "-T",
+            "fields",
+        ]);
     for field in fields {
         command.args(["-e", field]);
     }
@@ -152,9 +167,17 @@ pub fn flawless(capture: &Path, origin: &str) -> Result<usize> {
         &format!("ip.dst=={origin} && tcp.flags.syn==1 && tcp.flags.ack==0"),
         &["tcp.srcport"],
     )?;
-    ensure!(opened.len() == 1, "{} SYNs to {origin}, not one", opened.len());
+    ensure!(
+        opened.len() == 1,
+        "{} SYNs to {origin}, not one",
+        opened.len()
+    );
     for fault in FAULTS {
-        let frames = tshark(capture, &format!("tcp && ({fault})"), &["frame.number", "tcp.seq", "tcp.len"])?;
+        let frames = tshark(
+            capture,
+            &format!("tcp && ({fault})"),
+            &["frame.number", "tcp.seq", "tcp.len"],
+        )?;
         ensure!(
             frames.is_empty(),
             "{fault}: {} frames, the first is {:?}; {}",
@@ -179,7 +202,11 @@ fn within_window(capture: &Path, origin: &str) -> Result<usize> {
         "tcp.flags.syn",
     ];
     let rows = tshark(capture, &format!("tcp && ip.addr=={origin}"), &fields)?;
-    ensure!(!rows.is_empty(), "no segment of {origin} in {}", capture.display());
+    ensure!(
+        !rows.is_empty(),
+        "no segment of {origin} in {}",
+        capture.display()
+    );
     let mut edges: BTreeMap<String, u32> = BTreeMap::new();
     for row in &rows {
         let number = |index: usize| -> u32 {
@@ -229,7 +256,10 @@ mod tests {
         assert!(both_lines(&[entry(WAN_A, "GET", "", 1000)], 1000, 1).is_err());
         let shared = [entry(WAN_A, "GET", "r", 520), entry(WAN_B, "GET", "r", 480)];
         assert_eq!(both_lines(&shared, 1000, 20).ok(), Some(48));
-        let twice = [entry(WAN_A, "GET", "r", 1000), entry(WAN_B, "GET", "r", 480)];
+        let twice = [
+            entry(WAN_A, "GET", "r", 1000),
+            entry(WAN_B, "GET", "r", 480),
+        ];
         assert!(both_lines(&twice, 1000, 20).is_err());
     }
 
@@ -245,9 +275,15 @@ mod tests {
     fn a_wrong_byte_is_told_from_a_short_file() {
         let directory = std::env::temp_dir();
         let id = std::process::id();
-        let (original, got) = (directory.join(format!("o-{id}")), directory.join(format!("g-{id}")));
+        let (original, got) = (
+            directory.join(format!("o-{id}")),
+            directory.join(format!("g-{id}")),
+        );
         std::fs::write(&original, b"abcdef").expect("a file");
-        for (bytes, words) in [(&b"abcxef"[..], "WRONG BYTE at offset 3"), (&b"abc"[..], "3 of 6 bytes, all of them right")] {
+        for (bytes, words) in [
+            (&b"abcxef"[..], "WRONG BYTE at offset 3"),
+            (&b"abc"[..], "3 of 6 bytes, all of them right"),
+        ] {
             std::fs::write(&got, bytes).expect("a file");
             let error = same_file(&got, &original).expect_err("a difference");
             assert!(error.to_string().contains(words), "{error}");

@@ -81,11 +81,23 @@ impl Origins {
         let record = record.display().to_string();
         let servers = vec![
             world.spawn("origin", &["nginx", "-c", &nginx, "-e", "stderr"])?,
-            world.spawn("origin", &["python3", &origin, RECORDER, "80", &files, &record])?,
+            world.spawn(
+                "origin",
+                &["python3", &origin, RECORDER, "80", &files, &record],
+            )?,
             world.spawn("origin", &["lighttpd", "-D", "-f", &lighttpd])?,
             world.spawn(
                 "origin",
-                &["python3", "-m", "http.server", "80", "--bind", PYTHON, "--directory", &files],
+                &[
+                    "python3",
+                    "-m",
+                    "http.server",
+                    "80",
+                    "--bind",
+                    PYTHON,
+                    "--directory",
+                    &files,
+                ],
             )?,
         ];
         let python_log = servers[3].stderr().to_path_buf();
@@ -96,14 +108,26 @@ impl Origins {
         };
         for address in [NGINX, RECORDER, LIGHTTPD, PYTHON, REFUSING] {
             let url = format!("http://{address}/honest/nothing");
-            until(&format!("the origin at {address} answers"), START_LIMIT, || {
-                let ran = world.exec(
-                    "origin",
-                    &["curl", "--silent", "--output", "/dev/null", "--max-time", "5", &url],
-                    START_LIMIT,
-                )?;
-                Ok(ran.success)
-            })?;
+            until(
+                &format!("the origin at {address} answers"),
+                START_LIMIT,
+                || {
+                    let ran = world.exec(
+                        "origin",
+                        &[
+                            "curl",
+                            "--silent",
+                            "--output",
+                            "/dev/null",
+                            "--max-time",
+                            "5",
+                            &url,
+                        ],
+                        START_LIMIT,
+                    )?;
+                    Ok(ran.success)
+                },
+            )?;
         }
         Ok(origins)
     }
@@ -180,7 +204,11 @@ fn parse_entry(line: &str) -> Option<Entry> {
         address,
         method: request.next()?.to_owned(),
         path: request.next().unwrap_or_default().to_owned(),
-        range: if range == "-" { String::new() } else { range.to_owned() },
+        range: if range == "-" {
+            String::new()
+        } else {
+            range.to_owned()
+        },
         status: parts.next()?.parse().ok()?,
         bytes: parts.next()?.parse().unwrap_or(0),
     })
@@ -263,6 +291,9 @@ mod tests {
         let line = "203.0.113.2 - - [22/Nov/2026 15:00:00] \"GET /x.bin HTTP/1.1\" 200 -";
         let entry = parse_python_entry(line).expect("an entry");
         assert_eq!((entry.method.as_str(), entry.status), ("GET", 200));
-        assert_eq!(parse_python_entry("Serving HTTP on 198.51.100.13 port 80"), None);
+        assert_eq!(
+            parse_python_entry("Serving HTTP on 198.51.100.13 port 80"),
+            None
+        );
     }
 }

@@ -19,7 +19,13 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "a client's own Range request passes untouched",
-        run: |stage| untouched(stage, &["GET /honest/2m.bin HTTP/1.1", "Range: bytes=1000-1500999"], b""),
+        run: |stage| {
+            untouched(
+                stage,
+                &["GET /honest/2m.bin HTTP/1.1", "Range: bytes=1000-1500999"],
+                b"",
+            )
+        },
     },
     Scenario {
         name: "a conditional GET passes untouched and gets its 304",
@@ -27,15 +33,36 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "a POST passes untouched",
-        run: |stage| untouched(stage, &["POST /honest/form HTTP/1.1", "Content-Length: 12"], b"twelve bytes"),
+        run: |stage| {
+            untouched(
+                stage,
+                &["POST /honest/form HTTP/1.1", "Content-Length: 12"],
+                b"twelve bytes",
+            )
+        },
     },
     Scenario {
         name: "a GET with credentials stays on the own line",
-        run: |stage| untouched(stage, &["GET /honest/2m.bin HTTP/1.1", "Authorization: Basic dGFuZGVtOg=="], b""),
+        run: |stage| {
+            untouched(
+                stage,
+                &[
+                    "GET /honest/2m.bin HTTP/1.1",
+                    "Authorization: Basic dGFuZGVtOg==",
+                ],
+                b"",
+            )
+        },
     },
     Scenario {
         name: "a GET with a cookie stays on the own line",
-        run: |stage| untouched(stage, &["GET /honest/2m.bin HTTP/1.1", "Cookie: who=me"], b""),
+        run: |stage| {
+            untouched(
+                stage,
+                &["GET /honest/2m.bin HTTP/1.1", "Cookie: who=me"],
+                b"",
+            )
+        },
     },
     Scenario {
         name: "a WebSocket upgrade passes untouched",
@@ -103,7 +130,11 @@ impl Stage {
     /// Sends `request` and later `second` from the client, byte for byte; gives what came back.
     fn raw(&mut self, request: &[u8], second: &[u8]) -> Result<Vec<u8>> {
         let script = self.world.file("raw.py");
-        let (sent, reply, rest) = (self.world.file("request"), self.world.file("reply"), self.world.file("second"));
+        let (sent, reply, rest) = (
+            self.world.file("request"),
+            self.world.file("reply"),
+            self.world.file("second"),
+        );
         std::fs::write(&script, include_str!("raw.py"))?;
         std::fs::write(&sent, request)?;
         std::fs::write(&rest, second)?;
@@ -113,7 +144,9 @@ impl Stage {
         self.world
             .exec(
                 "client",
-                &["python3", &paths[0], RECORDER, "80", &paths[1], &paths[2], &paths[3]],
+                &[
+                    "python3", &paths[0], RECORDER, "80", &paths[1], &paths[2], &paths[3],
+                ],
                 LIMIT,
             )?
             .good()?;
@@ -131,7 +164,16 @@ impl Stage {
         let out = self.world.file(&format!("{host}.download"));
         std::fs::remove_file(&out).ok();
         let text = out.display().to_string();
-        let mut command = vec!["curl", "--silent", "--show-error", "--fail", "--max-time", "80", "--output", &text];
+        let mut command = vec![
+            "curl",
+            "--silent",
+            "--show-error",
+            "--fail",
+            "--max-time",
+            "80",
+            "--output",
+            &text,
+        ];
         command.extend(options);
         command.push(url);
         self.world
@@ -184,7 +226,9 @@ fn same_exchange(stage: &mut Stage, request: &[u8], second: &[u8]) -> Result<Str
         let before = stage.origins.recorded()?.len();
         let reply = stage.raw(request, second);
         stage.accelerate(true)?;
-        replies.push(reply.with_context(|| format!("acceleration {}", if on { "on" } else { "off" }))?);
+        replies.push(
+            reply.with_context(|| format!("acceleration {}", if on { "on" } else { "off" }))?,
+        );
         // A probe or a fetch would come about the same time.
         std::thread::sleep(Duration::from_millis(300));
         let seen = stage.origins.recorded()?.split_off(before);
@@ -201,10 +245,18 @@ fn same_exchange(stage: &mut Stage, request: &[u8], second: &[u8]) -> Result<Str
             one_line(&String::from_utf8_lossy(&seen[0].1))
         );
     }
-    ensure!(replies[0] == replies[1], "the replies differ: {} and {} bytes", replies[0].len(), replies[1].len());
+    ensure!(
+        replies[0] == replies[1],
+        "the replies differ: {} and {} bytes",
+        replies[0].len(),
+        replies[1].len()
+    );
     let line = String::from_utf8_lossy(&replies[1]);
     let status = line.lines().next().unwrap_or_default();
-    Ok(format!("{status}, {} bytes, the same with and without", replies[1].len()))
+    Ok(format!(
+        "{status}, {} bytes, the same with and without",
+        replies[1].len()
+    ))
 }
 
 fn conditional(stage: &mut Stage) -> Result<String> {
@@ -266,23 +318,44 @@ fn manner(stage: &mut Stage, manner: &str) -> Result<String> {
     same_file(&out, &file)?;
     let seen = stage.origins.recorded()?.split_off(before);
     let from = |address: &str| seen.iter().filter(|(peer, _)| peer == address).count();
-    Ok(format!("whole; {} connections from A, {} from B", from(WAN_A), from(WAN_B)))
+    Ok(format!(
+        "whole; {} connections from A, {} from B",
+        from(WAN_A),
+        from(WAN_B)
+    ))
 }
 
 /// Every 64 KiB the file shows its version; only one may be seen, in a download that may end early.
 fn changing(stage: &mut Stage) -> Result<String> {
     const MARK: usize = 65536;
     let file = std::fs::read(stage.serve("2m.bin", 2 * MIB)?)?;
-    let whole = stage.curl("client", &format!("http://{RECORDER}/changing/2m.bin"), &[]).is_ok();
+    let whole = stage
+        .curl("client", &format!("http://{RECORDER}/changing/2m.bin"), &[])
+        .is_ok();
     let got = std::fs::read(stage.world.file("client.download")).unwrap_or_default();
     let versions: std::collections::BTreeSet<u8> = got.iter().step_by(MARK).copied().collect();
-    ensure!(versions.len() <= 1, "MIXED: the download has bytes of versions {versions:?}");
+    ensure!(
+        versions.len() <= 1,
+        "MIXED: the download has bytes of versions {versions:?}"
+    );
     let wrong = got
         .iter()
         .zip(&file)
         .enumerate()
         .find(|(offset, (got, wanted))| offset % MARK != 0 && got != wanted);
-    ensure!(wrong.is_none(), "WRONG BYTE at offset {:?}", wrong.map(|(offset, _)| offset));
-    ensure!(!whole || got.len() == file.len(), "curl takes {} bytes for the whole", got.len());
-    Ok(format!("one version, {} of {} bytes", got.len(), file.len()))
+    ensure!(
+        wrong.is_none(),
+        "WRONG BYTE at offset {:?}",
+        wrong.map(|(offset, _)| offset)
+    );
+    ensure!(
+        !whole || got.len() == file.len(),
+        "curl takes {} bytes for the whole",
+        got.len()
+    );
+    Ok(format!(
+        "one version, {} of {} bytes",
+        got.len(),
+        file.len()
+    ))
 }

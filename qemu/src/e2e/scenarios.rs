@@ -54,15 +54,31 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "the peer's router is reset midway: the download is whole, the next is shared",
-        run: |stage| midway(stage, |stage| stage.world.reset("b", true), |_| Ok(())),
+        run: |stage| {
+            let words = midway(stage, |stage| stage.world.reset("b", true), |_| Ok(()))?;
+            stage.restarted("b");
+            Ok(words)
+        },
     },
     Scenario {
         name: "the air is cut midway: the download is whole, the next is shared",
-        run: |stage| midway(stage, |stage| stage.world.link("air", "down"), |stage| stage.world.link("air", "up")),
+        run: |stage| {
+            midway(
+                stage,
+                |stage| stage.world.link("air", "down"),
+                |stage| stage.world.link("air", "up"),
+            )
+        },
     },
     Scenario {
         name: "the peer's line is cut midway: the download is whole, the next is shared",
-        run: |stage| midway(stage, |stage| stage.world.link("wan-b", "down"), |stage| stage.world.link("wan-b", "up")),
+        run: |stage| {
+            midway(
+                stage,
+                |stage| stage.world.link("wan-b", "down"),
+                |stage| stage.world.link("wan-b", "up"),
+            )
+        },
     },
     Scenario {
         name: "an origin that refuses the peer (403) gives the whole file by the own line",
@@ -89,11 +105,20 @@ pub const SCENARIOS: &[Scenario] = &[
 impl Stage {
     /// A download with a client's own command, in which `{url}` and `{out}` stand for what they say; gives the share
     /// of line B.
-    fn shared_download(&mut self, client: &[&str], origin: &str, size: u64, percent: u64) -> Result<u64> {
+    fn shared_download(
+        &mut self,
+        client: &[&str],
+        origin: &str,
+        size: u64,
+        percent: u64,
+    ) -> Result<u64> {
         let name = format!("{size}.bin");
         let file = self.serve(&name, size)?;
         let mark = self.origins.mark(origin)?;
-        let (out, url) = (self.world.file("download"), format!("http://{origin}/{name}"));
+        let (out, url) = (
+            self.world.file("download"),
+            format!("http://{origin}/{name}"),
+        );
         std::fs::remove_file(&out).ok();
         let out_text = out.display().to_string();
         let words: Vec<String> = client
@@ -106,14 +131,23 @@ impl Stage {
             .good()
             .with_context(|| client[0].to_owned())?;
         same_file(&out, &file).with_context(|| client[0].to_owned())?;
-        both_lines(&self.origins.since(origin, mark)?, size, percent).with_context(|| client[0].to_owned())
+        both_lines(&self.origins.since(origin, mark)?, size, percent)
+            .with_context(|| client[0].to_owned())
     }
 
     /// Starts curl and waits until it has a quarter of the file.
-    fn begin(&mut self, origin: &str, size: u64, options: &[&str]) -> Result<(Running, PathBuf, PathBuf)> {
+    fn begin(
+        &mut self,
+        origin: &str,
+        size: u64,
+        options: &[&str],
+    ) -> Result<(Running, PathBuf, PathBuf)> {
         let name = format!("{size}.bin");
         let file = self.serve(&name, size)?;
-        let (out, url) = (self.world.file("download"), format!("http://{origin}/{name}"));
+        let (out, url) = (
+            self.world.file("download"),
+            format!("http://{origin}/{name}"),
+        );
         std::fs::remove_file(&out).ok();
         let out_text = out.display().to_string();
         let mut command = CURL.to_vec();
@@ -142,9 +176,32 @@ impl Stage {
     }
 }
 
-const CURL: &[&str] = &["curl", "--silent", "--show-error", "--fail", "--output", "{out}", "{url}"];
-const WGET: &[&str] = &["wget", "--quiet", "--tries=1", "--timeout=30", "--output-document={out}", "{url}"];
-const ARIA: &[&str] = &["aria2c", "--quiet", "-x1", "--allow-overwrite=true", "--dir=/", "--out={out}", "{url}"];
+const CURL: &[&str] = &[
+    "curl",
+    "--silent",
+    "--show-error",
+    "--fail",
+    "--output",
+    "{out}",
+    "{url}",
+];
+const WGET: &[&str] = &[
+    "wget",
+    "--quiet",
+    "--tries=1",
+    "--timeout=30",
+    "--output-document={out}",
+    "{url}",
+];
+const ARIA: &[&str] = &[
+    "aria2c",
+    "--quiet",
+    "-x1",
+    "--allow-overwrite=true",
+    "--dir=/",
+    "--out={out}",
+    "{url}",
+];
 const URLLIB: &[&str] = &[
     "python3",
     "-c",
@@ -167,16 +224,27 @@ fn capture(stage: &mut Stage) -> Result<String> {
 fn clients(stage: &mut Stage, origin: &str) -> Result<String> {
     let mut shares = Vec::new();
     for client in [CURL, WGET, ARIA, URLLIB] {
-        shares.push(stage.shared_download(client, origin, 4 * MIB, 20)?.to_string());
+        shares.push(
+            stage
+                .shared_download(client, origin, 4 * MIB, 20)?
+                .to_string(),
+        );
     }
     Ok(format!("{} % by line B", shares.join(", ")))
 }
 
 fn same_connection(stage: &mut Stage) -> Result<String> {
     let sizes = [4 * MIB, 3000, 2 * MIB, 70_000];
-    let mut command: Vec<String> = ["curl", "--silent", "--show-error", "--fail", "--write-out", "%{num_connects}\\n"]
-        .map(str::to_owned)
-        .to_vec();
+    let mut command: Vec<String> = [
+        "curl",
+        "--silent",
+        "--show-error",
+        "--fail",
+        "--write-out",
+        "%{num_connects}\\n",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     let mut files = Vec::new();
     for size in sizes {
         let file = stage.serve(&format!("{size}.bin"), size)?;
@@ -196,7 +264,10 @@ fn same_connection(stage: &mut Stage) -> Result<String> {
         same_file(out, file).with_context(|| format!("the file of {size} bytes"))?;
     }
     let connects: Vec<&str> = said.split_whitespace().collect();
-    ensure!(connects == ["1", "0", "0", "0"], "curl opened connections: {connects:?}");
+    ensure!(
+        connects == ["1", "0", "0", "0"],
+        "curl opened connections: {connects:?}"
+    );
     let entries = stage.origins.since(NGINX, mark)?;
     let b = bytes_to(&entries, WAN_B);
     ensure!(b > MIB, "line B carried {b} bytes; {}", summary(&entries));
@@ -219,11 +290,18 @@ fn sizes(stage: &mut Stage) -> Result<String> {
             same_file(&out, &file).with_context(|| format!("{size} bytes"))?;
         } else {
             // curl makes no file for nothing.
-            ensure!(!out.exists() || out.metadata()?.len() == 0, "an empty file has bytes");
+            ensure!(
+                !out.exists() || out.metadata()?.len() == 0,
+                "an empty file has bytes"
+            );
         }
         let entries = stage.origins.since(NGINX, mark)?;
         if size < threshold {
-            ensure!(bytes_to(&entries, WAN_B) == 0, "{size} bytes were shared; {}", summary(&entries));
+            ensure!(
+                bytes_to(&entries, WAN_B) == 0,
+                "{size} bytes were shared; {}",
+                summary(&entries)
+            );
         }
         if size == MIB {
             both_lines(&entries, size, 10)?;
@@ -256,9 +334,16 @@ fn midway(
     same_file(&out, &file)?;
     let entries = stage.origins.since(NGINX, mark)?;
     let (a, b) = (bytes_to(&entries, WAN_A), bytes_to(&entries, WAN_B));
-    ensure!(b > 0, "line B carried nothing before; {}", summary(&entries));
+    ensure!(
+        b > 0,
+        "line B carried nothing before; {}",
+        summary(&entries)
+    );
     let recovered = stage.shared_again()?;
-    Ok(format!("{a} bytes by A, {b} by B; shared again after {} s", recovered.as_secs()))
+    Ok(format!(
+        "{a} bytes by A, {b} by B; shared again after {} s",
+        recovered.as_secs()
+    ))
 }
 
 fn refused(stage: &mut Stage) -> Result<String> {
@@ -267,9 +352,16 @@ fn refused(stage: &mut Stage) -> Result<String> {
     let out = stage.curl("client", &format!("http://{REFUSING}/4m.bin"), &[])?;
     same_file(&out, &file)?;
     let entries = stage.origins.since(REFUSING, mark)?;
-    let of_b: Vec<_> = entries.iter().filter(|entry| entry.address == WAN_B).collect();
+    let of_b: Vec<_> = entries
+        .iter()
+        .filter(|entry| entry.address == WAN_B)
+        .collect();
     ensure!(!of_b.is_empty(), "B was never asked; {}", summary(&entries));
-    ensure!(of_b.iter().all(|entry| entry.status == 403), "{}", summary(&entries));
+    ensure!(
+        of_b.iter().all(|entry| entry.status == 403),
+        "{}",
+        summary(&entries)
+    );
     stage.shared_again()?;
     Ok(format!("B was refused {} times", of_b.len()))
 }
@@ -278,7 +370,15 @@ fn slow_reader(stage: &mut Stage) -> Result<String> {
     // Four times slower than the lines: what the origin sends meanwhile must wait there, not in the router.
     let share = stage.shared_download(
         &[
-            "curl", "--silent", "--show-error", "--fail", "--limit-rate", "500k", "--output", "{out}", "{url}",
+            "curl",
+            "--silent",
+            "--show-error",
+            "--fail",
+            "--limit-rate",
+            "500k",
+            "--output",
+            "{out}",
+            "{url}",
         ],
         NGINX,
         6 * MIB,
@@ -293,26 +393,47 @@ fn client_abort(stage: &mut Stage) -> Result<String> {
     let (curl, out, file) = stage.begin(NGINX, size, &[])?;
     curl.kill();
     let (got, wanted) = (std::fs::read(&out)?, std::fs::read(&file)?);
-    ensure!(wanted.starts_with(&got), "WRONG BYTE in the part that arrived");
+    ensure!(
+        wanted.starts_with(&got),
+        "WRONG BYTE in the part that arrived"
+    );
     // Whoever fetched for the client stops: the origin is not read to the end.
     std::thread::sleep(Duration::from_secs(2));
     let entries = stage.origins.since(NGINX, mark)?;
     let sent = bytes_to(&entries, WAN_A) + bytes_to(&entries, WAN_B);
-    ensure!(sent < size, "the origin sent {sent} of {size} bytes to nobody");
+    ensure!(
+        sent < size,
+        "the origin sent {sent} of {size} bytes to nobody"
+    );
     stage.shared_again()?;
-    Ok(format!("{} of {size} bytes arrived, the origin sent {sent}", got.len()))
+    Ok(format!(
+        "{} of {size} bytes arrived, the origin sent {sent}",
+        got.len()
+    ))
 }
 
 fn together(stage: &mut Stage) -> Result<String> {
     let file = stage.serve("2m.bin", 2 * MIB)?;
     let mut running = Vec::new();
-    for (index, host) in ["client", "client", "client-b", "client-b"].into_iter().enumerate() {
+    for (index, host) in ["client", "client", "client-b", "client-b"]
+        .into_iter()
+        .enumerate()
+    {
         let out = stage.world.file(&format!("together-{index}"));
         std::fs::remove_file(&out).ok();
         let (text, url) = (out.display().to_string(), format!("http://{NGINX}/2m.bin"));
-        let curl = stage
-            .world
-            .spawn(host, &["curl", "--silent", "--show-error", "--fail", "--output", &text, &url])?;
+        let curl = stage.world.spawn(
+            host,
+            &[
+                "curl",
+                "--silent",
+                "--show-error",
+                "--fail",
+                "--output",
+                &text,
+                &url,
+            ],
+        )?;
         running.push((curl, out, host));
     }
     for (curl, out, host) in running {
@@ -325,7 +446,10 @@ fn together(stage: &mut Stage) -> Result<String> {
 fn efficiency(stage: &mut Stage) -> Result<String> {
     let figures = stage.world.demo(&["--size", "16M"])?;
     let number = |name: &str| figures[name].as_f64().unwrap_or(0.0);
-    ensure!(figures["sha256_equal"] == true, "the hashes differ: {figures}");
+    ensure!(
+        figures["sha256_equal"] == true,
+        "the hashes differ: {figures}"
+    );
     let efficiency = number("efficiency");
     ensure!(efficiency >= 0.75, "{efficiency} of the sum: {figures}");
     Ok(format!("{efficiency:.3} of the sum"))

@@ -67,7 +67,9 @@ impl World {
             outputs: 0,
         };
         if world.state.connect().is_ok() {
-            world.lab(&["down", "--name", NAME], COMMAND_LIMIT)?.good()?;
+            world
+                .lab(&["down", "--name", NAME], COMMAND_LIMIT)?
+                .good()?;
         }
         let mut arguments = vec!["up", "--name", NAME];
         arguments.extend(options);
@@ -226,16 +228,10 @@ impl World {
         let text = file.display().to_string();
         let mut arguments = vec!["demo", "--json", &text];
         arguments.extend(options);
-        self.lab(&arguments, DEMO_LIMIT)?.good().context("cargo lab demo")?;
+        self.lab(&arguments, DEMO_LIMIT)?
+            .good()
+            .context("cargo lab demo")?;
         serde_json::from_slice(&std::fs::read(&file)?).context("the demo's figures")
-    }
-
-    /// What the lab knows about itself.
-    ///
-    /// # Errors
-    /// It is gone.
-    pub fn status(&self) -> Result<control::LabStatus> {
-        control::ask(&self.state, &Request::Status)
     }
 }
 
@@ -305,7 +301,6 @@ impl Running {
         })
     }
 
-
     /// The file of its standard error.
     #[must_use]
     pub fn stderr(&self) -> &Path {
@@ -338,7 +333,11 @@ fn read_lossy(path: &Path) -> String {
 ///
 /// # Errors
 /// It does not hold within `limit`, or cannot be told.
-pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+pub fn until(
+    what: &str,
+    limit: Duration,
+    mut condition: impl FnMut() -> Result<bool>,
+) -> Result<()> {
     let deadline = Instant::now() + limit;
     while !condition()? {
         if Instant::now() >= deadline {
