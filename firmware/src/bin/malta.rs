@@ -192,8 +192,9 @@ impl Ports {
         for card in self.cards.iter_mut().flatten() {
             card.reclaim(&mut self.pool);
         }
+        // One reading serves a turn: some 50 frames, well under a millisecond.
+        let now = now();
         for port in Port::ALL {
-            let now = now();
             for _ in 0..BURST {
                 let Some(mut frame) = self.receive(port) else {
                     break;
@@ -204,7 +205,7 @@ impl Ports {
                 }
             }
         }
-        router.poll(now(), self);
+        router.poll(now, self);
         for card in self.cards.iter_mut().flatten() {
             card.flush(&mut self.pool);
         }
