@@ -80,6 +80,9 @@ impl Rtt {
 
     /// The timeout after `backoff` doublings.
     pub(super) fn rto(&self, backoff: u8) -> Duration {
+        if backoff == 0 {
+            return Duration::from_micros(u64::from(self.rto_us));
+        }
         let us = u64::from(self.rto_us) << backoff.min(20);
         Duration::from_micros(us.min(u64::from(self.rto_max_us)))
     }
