@@ -36,7 +36,7 @@ use slot::{Exchange, State};
 pub use why::{Declined, Why};
 
 use crate::budget::{EXCHANGES_MAX, REQUEST_BYTES_MAX};
-use crate::classify::{self};
+use crate::classify::{self, REASONS};
 use crate::fetch::response::{ReplyHead, judge_probe};
 use crate::fetch::{self};
 use crate::links::peer::{self, Peer};
@@ -130,7 +130,7 @@ pub struct Exchanges<'m> {
     /// Rates measured by earlier exchanges, bytes/s.
     rates: [u64; LINKS_MAX],
     counts: crate::counters::Counts<Counter>,
-    reasons: crate::counters::Counts<crate::classify::Reason, 64>,
+    reasons: crate::counters::Counts<crate::classify::Reason, REASONS>,
 }
 
 /// Storage of all exchanges; empty it costs no image bytes.
@@ -176,7 +176,7 @@ impl<'m> Exchanges<'m> {
     }
 
     /// How often each reason left a request alone.
-    pub fn reasons(&self) -> &crate::counters::Counts<crate::classify::Reason, 64> {
+    pub fn reasons(&self) -> &crate::counters::Counts<crate::classify::Reason, REASONS> {
         &self.reasons
     }
 
@@ -719,9 +719,11 @@ impl<'m> Exchanges<'m> {
         debug_assert!(_fits, "an outcome was not taken");
     }
 
-    /// Forgets a flow that conntrack removed: everything it held is freed.
-    pub fn forget(&mut self, now: Instant, id: ExchangeId, shared: &mut Shared<'_, '_>) {
-        self.slots[id.index()].rest(now, shared.stack, shared.pool, shared.peers);
+    /// Ends every exchange without a word to anybody: their flows are gone.
+    pub fn forget_all(&mut self, now: Instant, shared: &mut Shared<'_, '_>) {
+        for slot in self.slots.iter_mut() {
+            slot.rest(now, shared.stack, shared.pool, shared.peers);
+        }
     }
 
     /// When [`Self::poll`] must run although nothing came.

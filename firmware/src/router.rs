@@ -16,19 +16,27 @@
 //! Not done: hairpinning, port forwarding, fragments (dropped and counted), IGMP.
 
 mod accelerate;
+mod accelerator;
 mod forward;
+mod host;
 mod icmp;
+mod way;
 
+use accelerator::{Accelerator, Lent};
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, Ipv4Address, Ipv4Cidr};
 
 use crate::budget::{ACCEL_PORTS_MAX, LOCAL_PORT_FIRST, Memory};
+use crate::conntrack::Table;
+use crate::console::Console;
 use crate::counter_stage;
 use crate::counters::Counts;
-use crate::neighbor::{self, Hop};
+use crate::neighbor::{self, Hop, Neighbors};
 use crate::port::{Egress, Port, PortAddress};
+use crate::settings::Settings;
 use crate::wire::packet::{
-    ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Malformed, Packet, Transport, icmp_type,
+    ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Malformed, Packet, Transport,
+    icmp_type,
 };
 
 /// What becomes of a received frame.
@@ -128,7 +136,13 @@ pub struct Unsent;
 
 /// A whole router.
 pub struct Router<'m> {
-    memory: &'m mut Memory,
+    conntrack: &'m mut Table,
+    neighbors: &'m mut Neighbors,
+    accelerator: Accelerator<'m>,
+    console: Console,
+    settings: Settings,
+    /// The time of the last call, for the console's ages.
+    now: Instant,
     addresses: [PortAddress; 3],
     acceleration: Acceleration,
     limit: icmp::Limit,
@@ -136,33 +150,75 @@ pub struct Router<'m> {
     malformed: Counts<Malformed>,
 }
 
-impl<'m> Router<'m> {
+impl Router<'static> {
     /// Builds a router over `memory`; `macs` in [`Port::ALL`] order, `seed` from the board's entropy.
-    pub fn new(memory: &'m mut Memory, macs: [EthernetAddress; 3], seed: u64) -> Self {
-        memory.conntrack.set_seed(seed);
-        Port::ALL.into_iter().for_each(|port| memory.neighbors.forget(port));
-        Self {
-            memory,
-            addresses: macs.map(|mac| PortAddress { mac, cidr: None, gateway: None }),
+    pub fn new(memory: &'static mut Memory, macs: [EthernetAddress; 3], seed: u64) -> Self {
+        let (parts, conntrack, neighbors) = accelerator::parts(memory);
+        conntrack.set_seed(seed);
+        Port::ALL
+            .into_iter()
+            .for_each(|port| neighbors.forget(port));
+        let mut router = Self {
+            conntrack,
+            neighbors,
+            accelerator: Accelerator::new(parts, seed),
+            console: Console::new(),
+            settings: Settings::new(),
+            now: Instant::ZERO,
+            addresses: macs.map(|mac| PortAddress {
+                mac,
+                cidr: None,
+                gateway: None,
+            }),
             acceleration: Acceleration::default(),
             limit: icmp::Limit::default(),
             counts: Counts::new(),
             malformed: Counts::new(),
+        };
+        router.apply_settings(&Settings::new());
+        router
+    }
+}
+
+impl<'m> Router<'m> {
+    /// Puts settings in force.
+    fn apply_settings(&mut self, settings: &Settings) {
+        self.settings = *settings;
+        let cidr = |net: Option<crate::settings::Net>| net.map(|net| net.cidr());
+        let gateway = settings.wan.gateway;
+        for (port, cidr, gateway) in [
+            (Port::Lan, cidr(settings.lan), None),
+            (Port::Wan, cidr(settings.wan.net), gateway),
+            (Port::Air, cidr(settings.air), None),
+        ] {
+            let mac = self.addresses[port.index()].mac;
+            self.set_address(port, PortAddress { mac, cidr, gateway });
         }
+        self.set_acceleration(Acceleration {
+            enabled: settings.accel.enabled,
+            ports: settings.accel.ports,
+        });
+        self.accelerator.apply(self.now, settings, &self.addresses);
     }
 
     /// Sets how a port is addressed; its MAC address stays the board's. A change ends what
     /// depended on the old address: the port's neighbors, and all flows if it is not the air.
     pub fn set_address(&mut self, port: Port, address: PortAddress) {
         let old = self.addresses[port.index()];
-        let new = PortAddress { mac: old.mac, ..address };
+        let new = PortAddress {
+            mac: old.mac,
+            ..address
+        };
         if new == old {
             return;
         }
         self.addresses[port.index()] = new;
-        self.memory.neighbors.forget(port);
+        self.neighbors.forget(port);
         match port {
-            Port::Lan | Port::Wan => self.memory.conntrack.clear(),
+            Port::Lan | Port::Wan => {
+                self.accelerator.forget_all(self.now);
+                self.conntrack.clear();
+            }
             Port::Air => {}
         }
     }
@@ -188,7 +244,14 @@ impl<'m> Router<'m> {
     }
 
     /// Takes one received frame.
-    pub fn on_frame<E: Egress>(&mut self, now: Instant, port: Port, frame: &mut [u8], out: &mut E) -> Verdict {
+    pub fn on_frame<E: Egress>(
+        &mut self,
+        now: Instant,
+        port: Port,
+        frame: &mut [u8],
+        out: &mut E,
+    ) -> Verdict {
+        self.now = now;
         let ethernet = match Ethernet::parse(frame) {
             Ok(ethernet) => ethernet,
             Err(fault) => return self.fault(fault),
@@ -211,7 +274,7 @@ impl<'m> Router<'m> {
             }
             ETHERTYPE_ARP => {
                 let own = &self.addresses[port.index()];
-                self.memory.neighbors.on_arp(now, port, own, frame, out);
+                self.neighbors.on_arp(now, port, own, frame, out);
                 Verdict::Answer
             }
             _ => self.drop(Counter::Ethertype),
@@ -220,23 +283,51 @@ impl<'m> Router<'m> {
 
     /// Runs what is due: timers, fetches, segments that may now be sent. Bounded work a call.
     pub fn poll<E: Egress>(&mut self, now: Instant, out: &mut E) {
-        self.memory.neighbors.poll(now, &self.addresses, out);
-        self.memory.conntrack.poll(now);
+        self.now = now;
+        self.neighbors.poll(now, &self.addresses, out);
+        self.conntrack.poll(now);
+        let (accelerator, mut lent) = self.split(out);
+        accelerator.poll(now, &mut lent);
     }
 
     /// When `poll` must be called next; `Some(t <= now)` means at once, `None` when only a frame can change anything.
     pub fn poll_at(&mut self, now: Instant) -> Option<Instant> {
-        let _ = now;
-        match (self.memory.neighbors.poll_at(), self.memory.conntrack.poll_at()) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        let due = [
+            self.neighbors.poll_at(),
+            self.conntrack.poll_at(),
+            self.accelerator.poll_at(now),
+        ];
+        due.into_iter().flatten().min()
+    }
+
+    /// The accelerator, and what it is lent of the rest.
+    fn split<'a, E: Egress>(
+        &'a mut self,
+        out: &'a mut E,
+    ) -> (&'a mut Accelerator<'m>, Lent<'a, E>) {
+        let lent = Lent {
+            table: self.conntrack,
+            settings: &self.settings,
+            ports: &self.addresses,
+            neighbors: self.neighbors,
+            out,
+        };
+        (&mut self.accelerator, lent)
     }
 
     /// Takes one byte of the serial console; echo and answers go to `out`.
-    pub fn on_console_byte(&mut self, now: Instant, byte: u8, out: &mut dyn core::fmt::Write) -> Action {
-        let _ = (now, byte, out);
-        Action::None
+    pub fn on_console_byte(
+        &mut self,
+        now: Instant,
+        byte: u8,
+        out: &mut dyn core::fmt::Write,
+    ) -> Action {
+        self.now = now;
+        // The console works on the router it is a part of.
+        let mut console = core::mem::replace(&mut self.console, Console::new());
+        let action = console.on_byte(byte, self, out);
+        self.console = console;
+        action
     }
 
     /// Sends an IPv4 datagram of the router's own, `len` bytes of frame: `fill` writes everything
@@ -259,17 +350,27 @@ impl<'m> Router<'m> {
             return Err(Unsent);
         };
         let src = own.mac;
-        let known = self.memory.neighbors.lookup(port, address);
+        let known = self.neighbors.lookup(port, address);
         let write = |frame: &mut [u8]| {
             let dst = known.unwrap_or(EthernetAddress::BROADCAST);
-            Ethernet { dst, src, ethertype: ETHERTYPE_IPV4 }.emit(frame);
+            Ethernet {
+                dst,
+                src,
+                ethertype: ETHERTYPE_IPV4,
+            }
+            .emit(frame);
             fill(&mut frame[ETHERNET_BYTES..]);
         };
         let failed = if known.is_some() {
-            out.transmit(port, len, write).is_err().then_some(Counter::EgressFull)
+            out.transmit(port, len, write)
+                .is_err()
+                .then_some(Counter::EgressFull)
         } else {
             let hop = Hop { port, own, address };
-            self.memory.neighbors.hold(now, &hop, len, write, out).is_err().then_some(Counter::Unheld)
+            self.neighbors
+                .hold(now, &hop, len, write, out)
+                .is_err()
+                .then_some(Counter::Unheld)
         };
         match failed {
             None => Ok(()),
@@ -283,7 +384,7 @@ impl<'m> Router<'m> {
     /// The hardware address of the next hop to `dst` on `port`, if it is known.
     pub fn next_hop_mac(&mut self, port: Port, dst: Ipv4Address) -> Option<EthernetAddress> {
         let hop = neighbor::next_hop(&self.addresses[port.index()], dst)?;
-        self.memory.neighbors.lookup(port, hop)
+        self.neighbors.lookup(port, hop)
     }
 
     /// A packet from the LAN: for the router, for the WAN, or nothing.
@@ -325,7 +426,10 @@ impl<'m> Router<'m> {
         if packet.dst != wan.address() || to_all {
             return self.drop(Counter::Destination);
         }
-        if packet.src == wan.address() || is_martian(packet.src) || self.is_on(Port::Lan, packet.src) {
+        if packet.src == wan.address()
+            || is_martian(packet.src)
+            || self.is_on(Port::Lan, packet.src)
+        {
             return self.drop(Counter::Source);
         }
         let local_port = match &packet.transport {
@@ -370,9 +474,16 @@ impl<'m> Router<'m> {
         frame: &mut [u8],
         out: &mut E,
     ) -> Verdict {
-        let _ = (now, out);
         self.counts.bump(Counter::Local);
         let is_echo = matches!(&packet.transport, Transport::Icmp(icmp) if icmp.kind == icmp_type::ECHO_REQUEST);
+        if matches!(&packet.transport, Transport::Tcp(_))
+            && !packet.is_fragment()
+            && port != Port::Lan
+        {
+            let (accelerator, mut lent) = self.split(out);
+            accelerator.on_local(now, port, packet, frame, &mut lent);
+            return Verdict::Answer;
+        }
         if !is_echo || packet.is_fragment() || port == Port::Wan {
             return self.drop(Counter::LocalUnwanted);
         }
@@ -397,13 +508,29 @@ impl<'m> Router<'m> {
         let Some(address) = neighbor::next_hop(own, dst) else {
             return self.drop(Counter::NoRoute);
         };
-        if let Some(mac) = self.memory.neighbors.lookup(port, address) {
-            Ethernet { dst: mac, src: own.mac, ethertype: ETHERTYPE_IPV4 }.emit(frame);
+        if let Some(mac) = self.neighbors.lookup(port, address) {
+            Ethernet {
+                dst: mac,
+                src: own.mac,
+                ethertype: ETHERTYPE_IPV4,
+            }
+            .emit(frame);
             return Verdict::Forward(port);
         }
-        Ethernet { dst: EthernetAddress::BROADCAST, src: own.mac, ethertype: ETHERTYPE_IPV4 }.emit(frame);
+        Ethernet {
+            dst: EthernetAddress::BROADCAST,
+            src: own.mac,
+            ethertype: ETHERTYPE_IPV4,
+        }
+        .emit(frame);
         let hop = Hop { port, own, address };
-        let held = self.memory.neighbors.hold(now, &hop, frame.len(), |copy| copy.copy_from_slice(frame), out);
+        let held = self.neighbors.hold(
+            now,
+            &hop,
+            frame.len(),
+            |copy| copy.copy_from_slice(frame),
+            out,
+        );
         match held {
             Ok(()) => {
                 self.counts.bump(Counter::Held);
@@ -415,16 +542,25 @@ impl<'m> Router<'m> {
 
     /// Whether a destination must not leave by the WAN: no host's address, or one of ours.
     fn is_unforwardable(&self, dst: Ipv4Address) -> bool {
-        let own_wan = self.addresses[Port::Wan.index()].cidr.map(|wan| wan.address());
-        is_martian(dst) || own_wan == Some(dst) || self.is_on(Port::Air, dst) || self.is_wan_broadcast(dst)
+        let own_wan = self.addresses[Port::Wan.index()]
+            .cidr
+            .map(|wan| wan.address());
+        is_martian(dst)
+            || own_wan == Some(dst)
+            || self.is_on(Port::Air, dst)
+            || self.is_wan_broadcast(dst)
     }
 
     fn is_on(&self, port: Port, address: Ipv4Address) -> bool {
-        self.addresses[port.index()].cidr.is_some_and(|cidr| cidr.contains_addr(&address))
+        self.addresses[port.index()]
+            .cidr
+            .is_some_and(|cidr| cidr.contains_addr(&address))
     }
 
     fn is_wan_broadcast(&self, dst: Ipv4Address) -> bool {
-        self.addresses[Port::Wan.index()].cidr.is_some_and(|wan| wan.contains_addr(&dst) && !is_host_of(&wan, dst))
+        self.addresses[Port::Wan.index()]
+            .cidr
+            .is_some_and(|wan| wan.contains_addr(&dst) && !is_host_of(&wan, dst))
     }
 
     fn drop(&mut self, reason: Counter) -> Verdict {
@@ -450,7 +586,8 @@ fn is_martian(address: Ipv4Address) -> bool {
 #[inline]
 fn is_host_of(net: &Ipv4Cidr, address: Ipv4Address) -> bool {
     address != net.address()
-        && (net.prefix_len() >= 31 || (address != net.network().address() && Some(address) != net.broadcast()))
+        && (net.prefix_len() >= 31
+            || (address != net.network().address() && Some(address) != net.broadcast()))
 }
 
 #[cfg(test)]

@@ -8,9 +8,11 @@ use crate::port::Egress;
 use crate::wire::packet::Packet;
 
 impl Router<'_> {
-    /// Takes a segment of a flow whose stage is not `Plain`, before the flow has judged it and
-    /// before anything of it is rewritten; `None` lets it go on as plain translation. Its
-    /// transport checksum was verified.
+    /// Takes a segment of a flow whose stage is not `Plain`, before anything of it is rewritten;
+    /// `None` lets it pass as plain translation. Its transport checksum was verified.
+    ///
+    /// In stage `Watched` the segment has passed the window check of the flow, in stage `Exchange`
+    /// it has not: there both ends are the exchange's own.
     pub(super) fn accelerate<E: Egress>(
         &mut self,
         now: Instant,
@@ -20,7 +22,7 @@ impl Router<'_> {
         frame: &mut [u8],
         out: &mut E,
     ) -> Option<Verdict> {
-        let _ = (now, id, direction, packet, frame, out);
-        None
+        let (accelerator, mut lent) = self.split(out);
+        accelerator.on_flow_segment(now, id, direction, packet, frame, &mut lent)
     }
 }

@@ -12,7 +12,9 @@ use super::way::RouterWay;
 use crate::budget::{EXCHANGES_MAX, Memory, PEER_PORT};
 use crate::conntrack::{self, Direction, EntryId, Stage, Table};
 use crate::counters::Counts;
-use crate::exchange::{ClientSegment, Decision, Ends, ExchangeId, Exchanges, Flow, Outcome, Reply, Shared};
+use crate::exchange::{
+    ClientSegment, Decision, Ends, ExchangeId, Exchanges, Flow, Outcome, Reply, Shared,
+};
 use crate::links::LinkId;
 use crate::links::lender::{Lender, Terms};
 use crate::links::peer::Peer;
@@ -25,7 +27,7 @@ use crate::wire::packet::{ETHERNET_BYTES, Packet, flags};
 
 crate::counter_stage! {
     /// What the accelerator refused.
-    pub enum Counter {
+    pub(super) enum Counter {
         /// Segments of watched flows whose checksum is wrong.
         BadChecksum = "bad-checksum",
         /// Watched flows that became plain because something else than a request came first.
@@ -89,15 +91,20 @@ pub(super) struct Lent<'a, E: Egress> {
 
 impl<E: Egress> Lent<'_, E> {
     fn way<'b>(&'b mut self, ident: &'b mut u16) -> RouterWay<'b, E> {
-        RouterWay { ports: self.ports, neighbors: self.neighbors, out: self.out, ident }
+        RouterWay {
+            ports: self.ports,
+            neighbors: self.neighbors,
+            out: self.out,
+            ident,
+        }
     }
 }
 
 impl<'m> Accelerator<'m> {
     /// Shows a segment of a flow that is not plain; `Some` when it goes no further.
     ///
-    /// To be called before conntrack judges the segment: of a stitched flow the client acknowledges
-    /// bytes that the origin never sent.
+    /// Of a flow with an exchange conntrack has not judged it: the client acknowledges bytes that the
+    /// origin never sent. Of a watched flow it has. The checksum was verified.
     pub(super) fn on_flow_segment<E: Egress>(
         &mut self,
         now: Instant,
@@ -121,7 +128,15 @@ impl<'m> Accelerator<'m> {
                 }
             },
             Stage::Exchange(exchange) => {
-                let decision = self.on_exchange(now, id, ExchangeId::from_index(exchange.0), direction, packet, frame, lent);
+                let decision = self.on_exchange(
+                    now,
+                    id,
+                    ExchangeId::from_index(exchange.0),
+                    direction,
+                    packet,
+                    frame,
+                    lent,
+                );
                 match decision {
                     Decision::Forward => None,
                     Decision::Taken => Some(Verdict::Intercept),
@@ -151,17 +166,18 @@ impl<'m> Accelerator<'m> {
         if payload.is_empty() {
             return None;
         }
-        if !packet.transport_checksum_ok(frame) {
-            self.counts.bump(Counter::BadChecksum);
-            return Some(Verdict::Drop);
-        }
         let entry = lent.table.get(id)?;
         let key = *entry.key();
         let state = &entry.tcp;
         let seq = tcp.seq.wrapping_sub(state.shift.request_bytes);
         let ack = tcp.ack.wrapping_sub(state.shift.reply_bytes);
-        let in_order = seq == state.client.next && ack == state.origin.next;
-        if !in_order || !tcp.has(flags::ACK) || tcp.has_any(flags::SYN | flags::FIN | flags::RST | flags::URG) {
+        // Nothing of a watched flow has ever reached the origin, nor come from it, but the handshake.
+        let in_order =
+            seq == state.client_isn().wrapping_add(1) && ack == state.origin_isn().wrapping_add(1);
+        if !in_order
+            || !tcp.has(flags::ACK)
+            || tcp.has_any(flags::SYN | flags::FIN | flags::RST | flags::URG)
+        {
             self.leave(lent.table, id);
             return None;
         }
@@ -218,15 +234,25 @@ impl<'m> Accelerator<'m> {
         frame: &[u8],
         lent: &mut Lent<'_, E>,
     ) -> Decision {
-        let Some(tcp) = packet.tcp() else { return Decision::Forward };
-        if !packet.transport_checksum_ok(frame) {
-            self.counts.bump(Counter::BadChecksum);
-            return Decision::Taken;
-        }
-        let Self { stack, pool, peers, exchanges, ident, .. } = self;
+        let Some(tcp) = packet.tcp() else {
+            return Decision::Forward;
+        };
+        let Self {
+            stack,
+            pool,
+            peers,
+            exchanges,
+            ident,
+            ..
+        } = self;
         let mut shared = Shared { stack, pool, peers };
         let accel = &lent.settings.accel;
-        let mut way = RouterWay { ports: lent.ports, neighbors: lent.neighbors, out: lent.out, ident };
+        let mut way = RouterWay {
+            ports: lent.ports,
+            neighbors: lent.neighbors,
+            out: lent.out,
+            ident,
+        };
         let decision = match direction {
             Direction::Original => {
                 let options = Summary::of(packet.tcp_options(frame));
@@ -263,18 +289,25 @@ impl<'m> Accelerator<'m> {
     fn take_outcomes(&mut self, now: Instant, table: &mut Table) {
         while let Some((flow, outcome)) = self.exchanges.poll_outcome() {
             let Some(id) = flow.entry else { continue };
-            let Some(entry) = table.get_mut(id) else { continue };
+            let Some(entry) = table.get_mut(id) else {
+                continue;
+            };
             let tcp = &mut entry.tcp;
             tcp.client.window = flow.window;
             match outcome {
                 Outcome::Plain { request_bytes } => {
                     // The held bytes have just gone out in the client's name.
-                    tcp.client.next = tcp.client.next.wrapping_add(request_bytes);
+                    let first = flow.request_seq.wrapping_sub(flow.request_shift);
+                    tcp.client.next = first.wrapping_add(request_bytes);
                     tcp.stage = Stage::Plain;
                 }
-                Outcome::Resume { request_bytes, reply_bytes } => {
+                Outcome::Resume {
+                    request_bytes,
+                    reply_bytes,
+                } => {
                     tcp.shift.request_bytes = tcp.shift.request_bytes.wrapping_add(request_bytes);
                     tcp.shift.reply_bytes = tcp.shift.reply_bytes.wrapping_add(reply_bytes);
+                    tcp.client.next = flow.request_seq.wrapping_sub(flow.request_shift);
                     tcp.stage = Stage::Watched;
                 }
                 Outcome::Gone => {
@@ -295,7 +328,9 @@ impl<'m> Accelerator<'m> {
         frame: &[u8],
         lent: &mut Lent<'_, E>,
     ) {
-        let own = lent.ports[Port::Air.index()].cidr.map(|cidr| cidr.address());
+        let own = lent.ports[Port::Air.index()]
+            .cidr
+            .map(|cidr| cidr.address());
         let for_lender = port == Port::Air && own == Some(packet.dst);
         if let (Some(tcp), Some(air), true) = (packet.tcp(), own, for_lender)
             && tcp.dst_port == PEER_PORT
@@ -306,15 +341,29 @@ impl<'m> Accelerator<'m> {
             }
             let isn = self.random() as u32;
             let terms = terms(lent.settings, lent.ports, air);
-            let Self { stack, pool, lender, ident, .. } = self;
-            let mut way = RouterWay { ports: lent.ports, neighbors: lent.neighbors, out: lent.out, ident };
+            let Self {
+                stack,
+                pool,
+                lender,
+                ident,
+                ..
+            } = self;
+            let mut way = RouterWay {
+                ports: lent.ports,
+                neighbors: lent.neighbors,
+                out: lent.out,
+                ident,
+            };
             let options = packet.tcp_options(frame);
             let payload = packet.payload(frame);
-            lender.on_segment(now, packet.src, tcp, options, payload, &terms, isn, pool, stack, &mut way);
+            lender.on_segment(
+                now, packet.src, tcp, options, payload, &terms, isn, pool, stack, &mut way,
+            );
             return;
         }
         if let Some(bytes) = frame.get(ETHERNET_BYTES..usize::from(packet.ip_end)) {
-            self.stack.ingress(now, bytes, &mut lent.way(&mut self.ident));
+            self.stack
+                .ingress(now, bytes, &mut lent.way(&mut self.ident));
         }
     }
 
@@ -327,9 +376,27 @@ impl<'m> Accelerator<'m> {
         z ^ (z >> 31)
     }
 
+    /// Drops every exchange, as after a change of address: their flows are gone.
+    pub(super) fn forget_all(&mut self, now: Instant) {
+        let Self {
+            stack,
+            pool,
+            peers,
+            exchanges,
+            ..
+        } = self;
+        exchanges.forget_all(now, &mut Shared { stack, pool, peers });
+    }
+
     /// Takes changed settings over.
-    pub(super) fn apply(&mut self, now: Instant, settings: &Settings, ports: &[crate::port::PortAddress; 3]) {
-        self.stack.set_addresses(&ports.each_ref().map(|port| port.cidr));
+    pub(super) fn apply(
+        &mut self,
+        now: Instant,
+        settings: &Settings,
+        ports: &[crate::port::PortAddress; 3],
+    ) {
+        self.stack
+            .set_addresses(&ports.each_ref().map(|port| port.cidr));
         for (peer, address) in self.peers.iter_mut().zip(settings.peers) {
             peer.set_address(now, &mut self.stack, address);
         }
@@ -337,18 +404,33 @@ impl<'m> Accelerator<'m> {
 
     /// Runs peers, exchanges, lending and sockets.
     pub(super) fn poll<E: Egress>(&mut self, now: Instant, lent: &mut Lent<'_, E>) {
-        let Self { stack, pool, peers, exchanges, lender, ident, .. } = self;
+        let Self {
+            stack,
+            pool,
+            peers,
+            exchanges,
+            lender,
+            ident,
+            ..
+        } = self;
         for index in 0..peers.len() {
             let link = LinkId::peer(index);
             loop {
                 let mut body = |id: ExchangeId, offset: u64, bytes: &[u8]| {
                     exchanges.on_body(now, id, link, offset, bytes, pool);
                 };
-                let Some(event) = peers[index].pump(now, stack, &mut body) else { break };
+                let Some(event) = peers[index].pump(now, stack, &mut body) else {
+                    break;
+                };
                 exchanges.on_peer_event(now, link, event);
             }
         }
-        let mut way = RouterWay { ports: lent.ports, neighbors: lent.neighbors, out: lent.out, ident };
+        let mut way = RouterWay {
+            ports: lent.ports,
+            neighbors: lent.neighbors,
+            out: lent.out,
+            ident,
+        };
         let mut shared = Shared { stack, pool, peers };
         exchanges.poll(now, &lent.settings.accel, &mut shared, &mut way);
         if let Some(cidr) = lent.ports[Port::Air.index()].cidr {
@@ -362,16 +444,58 @@ impl<'m> Accelerator<'m> {
     /// When [`Self::poll`] must run although nothing came.
     pub(super) fn poll_at(&self, now: Instant) -> Option<Instant> {
         let peers = self.peers.iter().filter_map(Peer::poll_at).min();
-        [peers, self.exchanges.poll_at(now), self.lender.poll_at(), self.stack.poll_at(now)].into_iter().flatten().min()
+        [
+            peers,
+            self.exchanges.poll_at(now),
+            self.lender.poll_at(),
+            self.stack.poll_at(now),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 }
 
-fn terms<'a>(settings: &'a Settings, ports: &[crate::port::PortAddress; 3], air: Ipv4Address) -> Terms<'a> {
-    Terms { peers: &settings.peers, accel: &settings.accel, own: ports.each_ref().map(|port| port.cidr), air }
+fn terms<'a>(
+    settings: &'a Settings,
+    ports: &[crate::port::PortAddress; 3],
+    air: Ipv4Address,
+) -> Terms<'a> {
+    Terms {
+        peers: &settings.peers,
+        accel: &settings.accel,
+        own: ports.each_ref().map(|port| port.cidr),
+        air,
+    }
 }
 
 /// Takes [`Memory`] apart.
-pub(super) fn parts(memory: &'static mut Memory) -> (Parts, &'static mut Table, &'static mut crate::neighbor::Neighbors) {
-    let Memory { blocks, buffers, exchanges, lender, peers, conntrack, neighbors, .. } = memory;
-    (Parts { blocks, buffers, exchanges, lender, peers }, conntrack, neighbors)
+pub(super) fn parts(
+    memory: &'static mut Memory,
+) -> (
+    Parts,
+    &'static mut Table,
+    &'static mut crate::neighbor::Neighbors,
+) {
+    let Memory {
+        blocks,
+        buffers,
+        exchanges,
+        lender,
+        peers,
+        conntrack,
+        neighbors,
+        ..
+    } = memory;
+    (
+        Parts {
+            blocks,
+            buffers,
+            exchanges,
+            lender,
+            peers,
+        },
+        conntrack,
+        neighbors,
+    )
 }

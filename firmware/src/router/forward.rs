@@ -8,7 +8,9 @@ use smoltcp::wire::Ipv4Address;
 
 use super::{Counter, Router, Verdict};
 use crate::conntrack::tcp::State;
-use crate::conntrack::{Direction, Entry, EntryId, FlowKey, Protocol, ReplyKey, SeqShift, Stage, Tcp};
+use crate::conntrack::{
+    Direction, Entry, EntryId, FlowKey, Protocol, ReplyKey, SeqShift, Stage, Tcp,
+};
 use crate::port::{Egress, Port};
 use crate::wire::options::Summary;
 use crate::wire::packet::{self, Packet, Transport, flags, icmp_type};
@@ -40,7 +42,15 @@ impl Translation {
             && control & (flags::SYN | flags::ACK) == flags::SYN
             && key.protocol == Protocol::Tcp
             && entry.tcp.watchable;
-        Self { end, address, port, to, shift: entry.tcp.shift, direction, blank_timestamps }
+        Self {
+            end,
+            address,
+            port,
+            to,
+            shift: entry.tcp.shift,
+            direction,
+            blank_timestamps,
+        }
     }
 }
 
@@ -66,17 +76,29 @@ impl Router<'_> {
         let (protocol, client_port, remote_port) = match &packet.transport {
             Transport::Tcp(tcp) => (Protocol::Tcp, tcp.src_port, tcp.dst_port),
             Transport::Udp(udp) => (Protocol::Udp, udp.src_port, udp.dst_port),
-            Transport::Icmp(icmp) if icmp.kind == icmp_type::ECHO_REQUEST => (Protocol::Icmp, icmp.ident, 0),
+            Transport::Icmp(icmp) if icmp.kind == icmp_type::ECHO_REQUEST => {
+                (Protocol::Icmp, icmp.ident, 0)
+            }
             Transport::Icmp(_) => return self.forward_icmp_error_out(now, packet, frame, out),
             Transport::Fragment | Transport::Other => return self.drop(Counter::Protocol),
         };
-        let key = FlowKey { client: packet.src, remote: packet.dst, client_port, remote_port, protocol };
-        let id = self.memory.conntrack.find(&key);
+        let key = FlowKey {
+            client: packet.src,
+            remote: packet.dst,
+            client_port,
+            remote_port,
+            protocol,
+        };
+        let id = self.conntrack.find(&key);
         match (&packet.transport, id) {
-            (Transport::Tcp(tcp), Some(id)) => self.forward_tcp(now, id, Direction::Original, packet, tcp, frame, out),
+            (Transport::Tcp(tcp), Some(id)) => {
+                self.forward_tcp(now, id, Direction::Original, packet, tcp, frame, out)
+            }
             (Transport::Tcp(tcp), None) => self.open_tcp(now, key, packet, tcp, frame, out),
-            (_, Some(id)) => self.forward_datagram(now, id, Direction::Original, packet, frame, out),
-            (_, None) => match self.memory.conntrack.open(now, key, None) {
+            (_, Some(id)) => {
+                self.forward_datagram(now, id, Direction::Original, packet, frame, out)
+            }
+            (_, None) => match self.conntrack.open(now, key, None) {
                 Ok(id) => self.forward_datagram(now, id, Direction::Original, packet, frame, out),
                 Err(_counted_there) => self.drop(Counter::FlowRefused),
             },
@@ -97,19 +119,28 @@ impl Router<'_> {
         let (protocol, wan_port, remote_port) = match &packet.transport {
             Transport::Tcp(tcp) => (Protocol::Tcp, tcp.dst_port, tcp.src_port),
             Transport::Udp(udp) => (Protocol::Udp, udp.dst_port, udp.src_port),
-            Transport::Icmp(icmp) if icmp.kind == icmp_type::ECHO_REPLY => (Protocol::Icmp, icmp.ident, 0),
+            Transport::Icmp(icmp) if icmp.kind == icmp_type::ECHO_REPLY => {
+                (Protocol::Icmp, icmp.ident, 0)
+            }
             Transport::Icmp(_) => return self.forward_icmp_error_in(now, packet, frame, out),
             Transport::Fragment | Transport::Other => return self.drop(Counter::Protocol),
         };
-        let key = ReplyKey { remote: packet.src, remote_port, wan_port, protocol };
-        let Some(id) = self.memory.conntrack.find_reply(&key) else {
+        let key = ReplyKey {
+            remote: packet.src,
+            remote_port,
+            wan_port,
+            protocol,
+        };
+        let Some(id) = self.conntrack.find_reply(&key) else {
             return self.drop(Counter::NoFlow);
         };
         if packet.ttl <= 1 {
             return self.drop(Counter::Expired);
         }
         match &packet.transport {
-            Transport::Tcp(tcp) => self.forward_tcp(now, id, Direction::Reply, packet, tcp, frame, out),
+            Transport::Tcp(tcp) => {
+                self.forward_tcp(now, id, Direction::Reply, packet, tcp, frame, out)
+            }
             Transport::Udp(_) | Transport::Icmp(_) | Transport::Fragment | Transport::Other => {
                 self.forward_datagram(now, id, Direction::Reply, packet, frame, out)
             }
@@ -138,9 +169,9 @@ impl Router<'_> {
         let candidate = self.acceleration.covers(key.remote_port);
         let segment = Tcp::NONE.in_origin_view(Direction::Original, tcp, packet.sequence_len());
         let state = Tcp::opened(&segment, &options, candidate);
-        let opened = self.memory.conntrack.open(now, key, Some(state));
+        let opened = self.conntrack.open(now, key, Some(state));
         let wan = self.wan_address();
-        match opened.ok().and_then(|id| self.memory.conntrack.get(id)) {
+        match opened.ok().and_then(|id| self.conntrack.get(id)) {
             Some(entry) => {
                 let translation = Translation::new(entry, Direction::Original, wan, tcp.flags);
                 self.translate(now, packet, &translation, frame, out)
@@ -162,7 +193,7 @@ impl Router<'_> {
         out: &mut E,
     ) -> Verdict {
         let wan = self.wan_address();
-        let Some(entry) = self.memory.conntrack.get(id) else {
+        let Some(entry) = self.conntrack.get(id) else {
             return self.drop(Counter::NoFlow);
         };
         let stage = entry.tcp.stage;
@@ -182,7 +213,10 @@ impl Router<'_> {
             return verdict;
         }
         let options = || Summary::of(packet.tcp_options(frame));
-        let Ok(entry) = self.memory.conntrack.on_tcp(now, id, direction, tcp, packet.sequence_len(), options) else {
+        let Ok(entry) =
+            self.conntrack
+                .on_tcp(now, id, direction, tcp, packet.sequence_len(), options)
+        else {
             return self.drop(Counter::Invalid);
         };
         let translation = Translation::new(entry, direction, wan, tcp.flags);
@@ -198,8 +232,8 @@ impl Router<'_> {
         frame: &mut [u8],
         out: &mut E,
     ) -> Verdict {
-        self.memory.conntrack.on_datagram(now, id, direction);
-        let Some(entry) = self.memory.conntrack.get(id) else {
+        self.conntrack.on_datagram(now, id, direction);
+        let Some(entry) = self.conntrack.get(id) else {
             return self.drop(Counter::NoFlow);
         };
         let translation = Translation::new(entry, direction, self.wan_address(), 0);
@@ -223,7 +257,13 @@ impl Router<'_> {
         if translation.blank_timestamps {
             rewrite::blank_timestamps(frame, packet);
         }
-        rewrite::forward(frame, packet, translation.end, translation.address, translation.port);
+        rewrite::forward(
+            frame,
+            packet,
+            translation.end,
+            translation.address,
+            translation.port,
+        );
         let (egress, counter) = match translation.direction {
             Direction::Original => (Port::Wan, Counter::ForwardedOut),
             Direction::Reply => (Port::Lan, Counter::ForwardedIn),
@@ -238,6 +278,8 @@ impl Router<'_> {
     /// Our address on the WAN; packets come here only when there is one.
     #[inline]
     pub(super) fn wan_address(&self) -> Ipv4Address {
-        self.addresses[Port::Wan.index()].cidr.map_or(Ipv4Address::UNSPECIFIED, |wan| wan.address())
+        self.addresses[Port::Wan.index()]
+            .cidr
+            .map_or(Ipv4Address::UNSPECIFIED, |wan| wan.address())
     }
 }

@@ -12,7 +12,11 @@ use crate::links::LinkId;
 use crate::port::Port;
 use crate::settings::Settings;
 
-fn each_of<S: Stage, const N: usize>(stage: &str, counts: &Counts<S, N>, each: &mut dyn FnMut(&str, &str, u64)) {
+fn each_of<S: Stage, const N: usize>(
+    stage: &str,
+    counts: &Counts<S, N>,
+    each: &mut dyn FnMut(&str, &str, u64),
+) {
     for (name, value) in counts.iter() {
         each(stage, name, value);
     }
@@ -44,9 +48,21 @@ impl Host for Router<'_> {
         each_of("declined", self.accelerator.exchanges.reasons(), each);
         each_of("lender", self.accelerator.lender.counts(), each);
         each_of("stack", self.accelerator.stack.counts(), each);
-        each("pool", "blocks-total", self.accelerator.pool.blocks_total() as u64);
-        each("pool", "blocks-free", self.accelerator.pool.blocks_free() as u64);
-        each("pool", "exchanges", self.accelerator.exchanges.active() as u64);
+        each(
+            "pool",
+            "blocks-total",
+            self.accelerator.pool.blocks_total() as u64,
+        );
+        each(
+            "pool",
+            "blocks-free",
+            self.accelerator.pool.blocks_free() as u64,
+        );
+        each(
+            "pool",
+            "exchanges",
+            self.accelerator.exchanges.active() as u64,
+        );
         let (sessions, lendings) = self.accelerator.lender.active();
         each("pool", "sessions", sessions as u64);
         each("pool", "lendings", lendings as u64);
@@ -67,7 +83,7 @@ impl Host for Router<'_> {
         if kv {
             writeln!(out, "uptime_s={uptime_s}")?;
             for (name, port) in [("lan", Port::Lan), ("wan", Port::Wan), ("air", Port::Air)] {
-                match self.ports[port.index()].cidr {
+                match self.addresses[port.index()].cidr {
                     Some(cidr) => writeln!(out, "{name}.address={cidr}")?,
                     None => writeln!(out, "{name}.address=")?,
                 }
@@ -77,7 +93,15 @@ impl Host for Router<'_> {
                     writeln!(out, "peer.{address}={}", peer.state_name())?;
                 }
             }
-            writeln!(out, "accel.enabled={}", if self.settings.accel.enabled { "on" } else { "off" })?;
+            writeln!(
+                out,
+                "accel.enabled={}",
+                if self.settings.accel.enabled {
+                    "on"
+                } else {
+                    "off"
+                }
+            )?;
             writeln!(out, "flows={}", self.conntrack.len())?;
             writeln!(out, "exchanges={exchanges}")?;
             writeln!(out, "lender.sessions={sessions}")?;
@@ -87,22 +111,46 @@ impl Host for Router<'_> {
         }
         writeln!(out, "{}, up {uptime_s} s", self.version())?;
         for (name, port) in [("LAN", Port::Lan), ("WAN", Port::Wan), ("air", Port::Air)] {
-            let own = &self.ports[port.index()];
+            let own = &self.addresses[port.index()];
             match (own.cidr, own.gateway) {
-                (Some(cidr), Some(gateway)) => writeln!(out, "{name}  {cidr} via {gateway}  {}", own.mac)?,
+                (Some(cidr), Some(gateway)) => {
+                    writeln!(out, "{name}  {cidr} via {gateway}  {}", own.mac)?
+                }
                 (Some(cidr), None) => writeln!(out, "{name}  {cidr}  {}", own.mac)?,
                 (None, _) => writeln!(out, "{name}  no address  {}", own.mac)?,
             }
         }
         for peer in self.accelerator.peers.iter() {
             if let Some(address) = peer.address() {
-                writeln!(out, "peer {address}  {}  {} bytes", peer.state_name(), peer.bytes())?;
+                writeln!(
+                    out,
+                    "peer {address}  {}  {} bytes",
+                    peer.state_name(),
+                    peer.bytes()
+                )?;
             }
         }
-        writeln!(out, "acceleration {}", if self.settings.accel.enabled { "on" } else { "off" })?;
-        writeln!(out, "{} of {FLOWS} flows, {exchanges} of {EXCHANGES_MAX} exchanges", self.conntrack.len())?;
+        writeln!(
+            out,
+            "acceleration {}",
+            if self.settings.accel.enabled {
+                "on"
+            } else {
+                "off"
+            }
+        )?;
+        writeln!(
+            out,
+            "{} of {FLOWS} flows, {exchanges} of {EXCHANGES_MAX} exchanges",
+            self.conntrack.len()
+        )?;
         writeln!(out, "lending {lendings} ranges on {sessions} sessions")?;
-        writeln!(out, "{} of {} blocks free", pool.blocks_free(), pool.blocks_total())
+        writeln!(
+            out,
+            "{} of {} blocks free",
+            pool.blocks_free(),
+            pool.blocks_total()
+        )
     }
 
     fn write_flows(&self, out: &mut dyn Write) -> fmt::Result {
@@ -122,7 +170,11 @@ impl Host for Router<'_> {
             )?;
         }
         let more = self.conntrack.len().saturating_sub(SHOWN);
-        if more > 0 { writeln!(out, "and {more} more") } else { Ok(()) }
+        if more > 0 {
+            writeln!(out, "and {more} more")
+        } else {
+            Ok(())
+        }
     }
 
     fn write_links(&self, out: &mut dyn Write) -> fmt::Result {
@@ -141,7 +193,12 @@ impl Host for Router<'_> {
     fn write_why(&self, out: &mut dyn Write) -> fmt::Result {
         for declined in self.accelerator.exchanges.declined() {
             let ago = (self.now - declined.at).secs();
-            writeln!(out, "{ago} s ago {}: {}", declined.what, declined.why.text())?;
+            writeln!(
+                out,
+                "{ago} s ago {}: {}",
+                declined.what,
+                declined.why.text()
+            )?;
         }
         Ok(())
     }

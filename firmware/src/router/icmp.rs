@@ -17,8 +17,8 @@ use crate::conntrack::{Direction, EntryId, FlowKey, Protocol, ReplyKey};
 use crate::port::{Egress, Port};
 use crate::wire::checksum::{self, Delta};
 use crate::wire::packet::{
-    self, ETHERNET_BYTES, ETHERTYPE_IPV4, Ethernet, ICMP_BYTES, IPV4_BYTES, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP,
-    Packet, Transport, flags, icmp_type,
+    self, ETHERNET_BYTES, ETHERTYPE_IPV4, Ethernet, ICMP_BYTES, IPV4_BYTES, PROTOCOL_ICMP,
+    PROTOCOL_TCP, PROTOCOL_UDP, Packet, Transport, flags, icmp_type,
 };
 use crate::wire::rewrite::{self, End};
 use crate::wire::segment::{self, SegmentHeader, TTL};
@@ -40,14 +40,20 @@ pub(super) struct Limit {
 
 impl Default for Limit {
     fn default() -> Self {
-        Self { since: Instant::ZERO, sent: 0 }
+        Self {
+            since: Instant::ZERO,
+            sent: 0,
+        }
     }
 }
 
 impl Limit {
     fn take(&mut self, now: Instant) -> bool {
         if now >= self.since + Duration::from_secs(1) {
-            *self = Self { since: now, sent: 0 };
+            *self = Self {
+                since: now,
+                sent: 0,
+            };
         }
         let free = self.sent < ERRORS_PER_SECOND_MAX;
         self.sent += u16::from(free);
@@ -61,11 +67,17 @@ pub(super) fn turn_into_echo_reply(frame: &mut [u8], packet: &Packet) {
         let (dst, src) = macs.split_at_mut(6);
         dst.swap_with_slice(src);
     }
-    let outer = Packet { transport: Transport::Other, ..*packet };
+    let outer = Packet {
+        transport: Transport::Other,
+        ..*packet
+    };
     rewrite::endpoint(frame, &outer, End::Source, packet.dst, 0);
     rewrite::endpoint(frame, &outer, End::Destination, packet.src, 0);
     rewrite::set_ttl(frame, TTL);
-    if let Some(icmp) = frame.get_mut(usize::from(packet.l4)..).and_then(|icmp| icmp.first_chunk_mut::<4>()) {
+    if let Some(icmp) = frame
+        .get_mut(usize::from(packet.l4)..)
+        .and_then(|icmp| icmp.first_chunk_mut::<4>())
+    {
         let [kind, code, high, low] = *icmp;
         let delta = Delta::new().word([kind, code], [icmp_type::ECHO_REPLY, code]);
         let [high, low] = delta.apply([high, low]);
@@ -134,8 +146,12 @@ impl Router<'_> {
             wan_port: quoted.src_port,
             protocol: quoted.protocol,
         };
-        let found = self.memory.conntrack.find_reply(&key).filter(|_| quoted.src == self.wan_address());
-        let Some((id, client, client_port)) = self.flow_of(found, Direction::Original, quoted.seq) else {
+        let found = self
+            .conntrack
+            .find_reply(&key)
+            .filter(|_| quoted.src == self.wan_address());
+        let Some((id, client, client_port)) = self.flow_of(found, Direction::Original, quoted.seq)
+        else {
             return self.drop(Counter::IcmpIgnored);
         };
         if packet.ttl <= 1 {
@@ -143,7 +159,15 @@ impl Router<'_> {
         }
         // The client knows the quoted packet by its own address and numbers.
         let seq = quoted.seq.wrapping_add(self.shift_of(id).0);
-        quote_as(frame, packet, &quoted, End::Source, client, client_port, seq);
+        quote_as(
+            frame,
+            packet,
+            &quoted,
+            End::Source,
+            client,
+            client_port,
+            seq,
+        );
         self.send_error_on(now, packet, End::Destination, client, Port::Lan, frame, out)
     }
 
@@ -165,7 +189,10 @@ impl Router<'_> {
             remote_port: quoted.src_port,
             protocol: quoted.protocol,
         };
-        let found = self.memory.conntrack.find(&key).filter(|_| packet.src == quoted.dst);
+        let found = self
+            .conntrack
+            .find(&key)
+            .filter(|_| packet.src == quoted.dst);
         // The reply that the client quotes has the client's numbers.
         let reply_bytes = found.map_or(0, |id| self.shift_of(id).1);
         let seq = quoted.seq.wrapping_sub(reply_bytes);
@@ -173,7 +200,7 @@ impl Router<'_> {
             return self.drop(Counter::IcmpIgnored);
         };
         let wan = self.wan_address();
-        let wan_port = self.memory.conntrack.get(id).map_or(0, |entry| entry.wan_port());
+        let wan_port = self.conntrack.get(id).map_or(0, |entry| entry.wan_port());
         quote_as(frame, packet, &quoted, End::Destination, wan, wan_port, seq);
         let to = packet.dst;
         let verdict = self.send_error_on(now, packet, End::Source, wan, Port::Wan, frame, out);
@@ -189,7 +216,7 @@ impl Router<'_> {
         seq: u32,
     ) -> Option<(EntryId, Ipv4Address, u16)> {
         let id = found?;
-        let entry = self.memory.conntrack.get(id)?;
+        let entry = self.conntrack.get(id)?;
         let key = entry.key();
         let in_flight = match key.protocol {
             Protocol::Tcp => entry.tcp.is_in_flight(sender, seq),
@@ -200,7 +227,7 @@ impl Router<'_> {
 
     /// Bytes of requests and replies by which a flow's two ends have come apart.
     fn shift_of(&self, id: EntryId) -> (u32, u32) {
-        match self.memory.conntrack.get(id) {
+        match self.conntrack.get(id) {
             Some(entry) if entry.key().protocol == Protocol::Tcp => {
                 (entry.tcp.shift.request_bytes, entry.tcp.shift.reply_bytes)
             }
@@ -219,7 +246,10 @@ impl Router<'_> {
         frame: &mut [u8],
         out: &mut E,
     ) -> Verdict {
-        let outer = Packet { transport: Transport::Other, ..*packet };
+        let outer = Packet {
+            transport: Transport::Other,
+            ..*packet
+        };
         rewrite::forward(frame, &outer, end, address, 0);
         self.counts.bump(Counter::IcmpTranslated);
         let to = match end {
@@ -241,24 +271,44 @@ impl Router<'_> {
         // message" (RFC 1812 section 4.3.2.7).
         let about_error = matches!(&packet.transport, Transport::Icmp(icmp) if icmp.kind != icmp_type::ECHO_REQUEST);
         let own = self.addresses[Port::Lan.index()];
-        let (Some(lan), Ok(ethernet), false) = (own.cidr, Ethernet::parse(frame), about_error) else { return };
+        let (Some(lan), Ok(ethernet), false) = (own.cidr, Ethernet::parse(frame), about_error)
+        else {
+            return;
+        };
         let quoted_end = (usize::from(packet.l4) + QUOTED_BYTES).min(usize::from(packet.ip_end));
-        let Some(quoted) = frame.get(ETHERNET_BYTES..quoted_end) else { return };
+        let Some(quoted) = frame.get(ETHERNET_BYTES..quoted_end) else {
+            return;
+        };
         if !self.limit.take(now) {
             self.counts.bump(Counter::IcmpLimited);
             return;
         }
         let len = ETHERNET_BYTES + IPV4_BYTES + ICMP_BYTES + quoted.len();
         let sent = out.transmit(Port::Lan, len, |error| {
-            Ethernet { dst: ethernet.src, src: own.mac, ethertype: ETHERTYPE_IPV4 }.emit(error);
-            segment::emit_ipv4(error, PROTOCOL_ICMP, lan.address(), packet.src, packet.ident);
+            Ethernet {
+                dst: ethernet.src,
+                src: own.mac,
+                ethertype: ETHERTYPE_IPV4,
+            }
+            .emit(error);
+            segment::emit_ipv4(
+                error,
+                PROTOCOL_ICMP,
+                lan.address(),
+                packet.src,
+                packet.ident,
+            );
             let icmp = &mut error[ETHERNET_BYTES + IPV4_BYTES..];
             icmp[..ICMP_BYTES].copy_from_slice(&[icmp_type::TIME_EXCEEDED, 0, 0, 0, 0, 0, 0, 0]);
             icmp[ICMP_BYTES..].copy_from_slice(quoted);
             let field = checksum::finish(checksum::sum(icmp));
             icmp[2..4].copy_from_slice(&field.to_be_bytes());
         });
-        self.counts.bump(if sent.is_ok() { Counter::IcmpSent } else { Counter::EgressFull });
+        self.counts.bump(if sent.is_ok() {
+            Counter::IcmpSent
+        } else {
+            Counter::EgressFull
+        });
     }
 
     /// Resets a LAN host's connection that we know nothing of, as its origin would if it knew
@@ -271,7 +321,9 @@ impl Router<'_> {
         frame: &[u8],
         out: &mut E,
     ) {
-        let Ok(ethernet) = Ethernet::parse(frame) else { return };
+        let Ok(ethernet) = Ethernet::parse(frame) else {
+            return;
+        };
         if tcp.has_any(flags::RST) {
             return;
         }
@@ -284,7 +336,11 @@ impl Router<'_> {
         let (seq, ack, control) = if tcp.has(flags::ACK) {
             (tcp.ack, 0, flags::RST)
         } else {
-            (0, tcp.seq.wrapping_add(packet.sequence_len()), flags::RST | flags::ACK)
+            (
+                0,
+                tcp.seq.wrapping_add(packet.sequence_len()),
+                flags::RST | flags::ACK,
+            )
         };
         let header = SegmentHeader {
             src_mac: self.addresses[Port::Lan.index()].mac,
@@ -300,20 +356,32 @@ impl Router<'_> {
             ident: 0,
             options: &[],
         };
-        let sent = out.transmit(Port::Lan, segment::frame_len(0, 0), |reset| segment::emit(reset, &header, |_| {}));
-        self.counts.bump(if sent.is_ok() { Counter::IcmpSent } else { Counter::EgressFull });
+        let sent = out.transmit(Port::Lan, segment::frame_len(0, 0), |reset| {
+            segment::emit(reset, &header, |_| {})
+        });
+        self.counts.bump(if sent.is_ok() {
+            Counter::IcmpSent
+        } else {
+            Counter::EgressFull
+        });
     }
 }
 
 /// The quoted datagram of an intact error of a kind that passes.
 fn believable_error(packet: &Packet, frame: &[u8]) -> Option<Quoted> {
-    let Transport::Icmp(icmp) = &packet.transport else { return None };
+    let Transport::Icmp(icmp) = &packet.transport else {
+        return None;
+    };
     let passes = match (icmp.kind, icmp.code) {
         (icmp_type::UNREACHABLE, CODE_FRAGMENTATION_NEEDED) => {
-            let mtu = frame.get(usize::from(packet.l4) + 6..)?.first_chunk::<2>()?;
+            let mtu = frame
+                .get(usize::from(packet.l4) + 6..)?
+                .first_chunk::<2>()?;
             u16::from_be_bytes(*mtu) >= MTU_MIN
         }
-        (icmp_type::UNREACHABLE | icmp_type::TIME_EXCEEDED | icmp_type::PARAMETER_PROBLEM, _) => true,
+        (icmp_type::UNREACHABLE | icmp_type::TIME_EXCEEDED | icmp_type::PARAMETER_PROBLEM, _) => {
+            true
+        }
         _ => false,
     };
     if !passes || !packet.transport_checksum_ok(frame) {
@@ -333,7 +401,9 @@ fn quote_as(
     port: u16,
     seq: u32,
 ) {
-    let Some(icmp) = frame.get_mut(usize::from(packet.l4)..usize::from(packet.ip_end)) else { return };
+    let Some(icmp) = frame.get_mut(usize::from(packet.l4)..usize::from(packet.ip_end)) else {
+        return;
+    };
     let inner = &mut icmp[ICMP_BYTES..];
     let (address_at, port_at) = match end {
         End::Source => (12, quoted.l4),
@@ -362,8 +432,18 @@ fn quote_as(
 }
 
 /// Overwrites whole words at an even offset, if they are there.
-fn replace<const LEN: usize>(bytes: &mut [u8], at: usize, new: [u8; LEN], mut delta: Delta) -> Delta {
-    let Some(field) = bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<LEN>()) else { return delta };
+fn replace<const LEN: usize>(
+    bytes: &mut [u8],
+    at: usize,
+    new: [u8; LEN],
+    mut delta: Delta,
+) -> Delta {
+    let Some(field) = bytes
+        .get_mut(at..)
+        .and_then(|rest| rest.first_chunk_mut::<LEN>())
+    else {
+        return delta;
+    };
     for (old, new) in field.as_chunks::<2>().0.iter().zip(new.as_chunks::<2>().0) {
         delta = delta.word(*old, *new);
     }
@@ -373,7 +453,14 @@ fn replace<const LEN: usize>(bytes: &mut [u8], at: usize, new: [u8; LEN], mut de
 
 /// Updates a checksum field, if it is there.
 fn adjust(bytes: &mut [u8], at: usize, delta: Delta, udp: bool) {
-    if let Some(field) = bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<2>()) {
-        *field = if udp { delta.apply_udp(*field) } else { delta.apply(*field) };
+    if let Some(field) = bytes
+        .get_mut(at..)
+        .and_then(|rest| rest.first_chunk_mut::<2>())
+    {
+        *field = if udp {
+            delta.apply_udp(*field)
+        } else {
+            delta.apply(*field)
+        };
     }
 }

@@ -33,13 +33,27 @@ impl Bench {
         let mut router = Router::new(memory, [LAN_MAC, WAN_MAC, AIR_MAC], 5);
         let set = |router: &mut Router, port, address, prefix, gateway| {
             let cidr = Some(Ipv4Cidr::new(address, prefix));
-            router.set_address(port, PortAddress { mac: LAN_MAC, cidr, gateway });
+            router.set_address(
+                port,
+                PortAddress {
+                    mac: LAN_MAC,
+                    cidr,
+                    gateway,
+                },
+            );
         };
         set(&mut router, Port::Lan, ROUTER, 24, None);
         set(&mut router, Port::Wan, WAN, 26, Some(GATEWAY));
         set(&mut router, Port::Air, AIR, 24, None);
-        router.set_acceleration(Acceleration { enabled: true, ports: [80, 0, 0, 0] });
-        Self { router, out: Sent::new(), now: Instant::from_secs(1) }
+        router.set_acceleration(Acceleration {
+            enabled: true,
+            ports: [80, 0, 0, 0],
+        });
+        Self {
+            router,
+            out: Sent::new(),
+            now: Instant::from_secs(1),
+        }
     }
 
     /// A router that knows client and gateway, too.
@@ -51,7 +65,13 @@ impl Bench {
         bench
     }
 
-    fn arp_request(&mut self, port: Port, mac: EthernetAddress, sender: Ipv4Address, target: Ipv4Address) {
+    fn arp_request(
+        &mut self,
+        port: Port,
+        mac: EthernetAddress,
+        sender: Ipv4Address,
+        target: Ipv4Address,
+    ) {
         let mut frame = vec![0; 42];
         frame[0..6].fill(0xFF);
         frame[6..12].copy_from_slice(&mac.0);
@@ -68,9 +88,24 @@ impl Bench {
 
     /// Feeds a frame that must be forwarded; gives it as it leaves.
     fn pass(&mut self, port: Port, mut frame: Vec<u8>) -> Vec<u8> {
-        let to = if port == Port::Lan { Port::Wan } else { Port::Lan };
-        let counts = format!("{:?}", self.router.counts.iter().filter(|count| count.1 > 0).collect::<Vec<_>>());
-        assert_eq!(self.feed(port, &mut frame), Verdict::Forward(to), "before: {counts}");
+        let to = if port == Port::Lan {
+            Port::Wan
+        } else {
+            Port::Lan
+        };
+        let counts = format!(
+            "{:?}",
+            self.router
+                .counts
+                .iter()
+                .filter(|count| count.1 > 0)
+                .collect::<Vec<_>>()
+        );
+        assert_eq!(
+            self.feed(port, &mut frame),
+            Verdict::Forward(to),
+            "before: {counts}"
+        );
         assert!(checksums_hold(&frame));
         frame
     }
@@ -85,7 +120,10 @@ impl Bench {
     /// origin at 5001.
     fn connect(&mut self) {
         self.pass(Port::Lan, tcp_out(flags::SYN, 1000, 0, &[], b""));
-        self.pass(Port::Wan, tcp_in(flags::SYN | flags::ACK, 5000, 1001, &[], b""));
+        self.pass(
+            Port::Wan,
+            tcp_in(flags::SYN | flags::ACK, 5000, 1001, &[], b""),
+        );
         self.pass(Port::Lan, tcp_out(flags::ACK, 1001, 5001, &[], b""));
     }
 
@@ -97,8 +135,8 @@ impl Bench {
             remote_port: 80,
             protocol: Protocol::Tcp,
         };
-        let id = self.router.memory.conntrack.find(&key).unwrap();
-        self.router.memory.conntrack.get_mut(id).unwrap()
+        let id = self.router.conntrack.find(&key).unwrap();
+        self.router.conntrack.get_mut(id).unwrap()
     }
 }
 
@@ -132,18 +170,50 @@ fn tcp(
 }
 
 fn tcp_out(bits: u8, seq: u32, ack: u32, options: &[u8], payload: &[u8]) -> Vec<u8> {
-    tcp([CLIENT_MAC, LAN_MAC], [(CLIENT, 40_000), (ORIGIN, 80)], bits, seq, ack, options, payload)
+    tcp(
+        [CLIENT_MAC, LAN_MAC],
+        [(CLIENT, 40_000), (ORIGIN, 80)],
+        bits,
+        seq,
+        ack,
+        options,
+        payload,
+    )
 }
 
 fn tcp_in(bits: u8, seq: u32, ack: u32, options: &[u8], payload: &[u8]) -> Vec<u8> {
-    tcp([GATEWAY_MAC, WAN_MAC], [(ORIGIN, 80), (WAN, 40_000)], bits, seq, ack, options, payload)
+    tcp(
+        [GATEWAY_MAC, WAN_MAC],
+        [(ORIGIN, 80), (WAN, 40_000)],
+        bits,
+        seq,
+        ack,
+        options,
+        payload,
+    )
 }
 
 /// A datagram with `body` as its transport header and payload, whose checksum field is at `field`.
-fn datagram(out: bool, src: Ipv4Address, dst: Ipv4Address, protocol: u8, body: &[u8], field: usize) -> Vec<u8> {
-    let (src_mac, dst_mac) = if out { (CLIENT_MAC, LAN_MAC) } else { (GATEWAY_MAC, WAN_MAC) };
+fn datagram(
+    out: bool,
+    src: Ipv4Address,
+    dst: Ipv4Address,
+    protocol: u8,
+    body: &[u8],
+    field: usize,
+) -> Vec<u8> {
+    let (src_mac, dst_mac) = if out {
+        (CLIENT_MAC, LAN_MAC)
+    } else {
+        (GATEWAY_MAC, WAN_MAC)
+    };
     let mut frame = vec![0; 34 + body.len()];
-    Ethernet { dst: dst_mac, src: src_mac, ethertype: ETHERTYPE_IPV4 }.emit(&mut frame);
+    Ethernet {
+        dst: dst_mac,
+        src: src_mac,
+        ethertype: ETHERTYPE_IPV4,
+    }
+    .emit(&mut frame);
     segment::emit_ipv4(&mut frame, protocol, src, dst, 3);
     frame[34..].copy_from_slice(body);
     frame[34 + field..36 + field].fill(0);
@@ -157,12 +227,26 @@ fn datagram(out: bool, src: Ipv4Address, dst: Ipv4Address, protocol: u8, body: &
 }
 
 fn udp(out: bool, src: (Ipv4Address, u16), dst: (Ipv4Address, u16), payload: &[u8]) -> Vec<u8> {
-    let mut body = [src.1.to_be_bytes(), dst.1.to_be_bytes(), (8 + payload.len() as u16).to_be_bytes(), [0, 0]].concat();
+    let mut body = [
+        src.1.to_be_bytes(),
+        dst.1.to_be_bytes(),
+        (8 + payload.len() as u16).to_be_bytes(),
+        [0, 0],
+    ]
+    .concat();
     body.extend(payload);
     datagram(out, src.0, dst.0, PROTOCOL_UDP, &body, 6)
 }
 
-fn icmp(out: bool, src: Ipv4Address, dst: Ipv4Address, kind: u8, code: u8, rest: [u8; 4], payload: &[u8]) -> Vec<u8> {
+fn icmp(
+    out: bool,
+    src: Ipv4Address,
+    dst: Ipv4Address,
+    kind: u8,
+    code: u8,
+    rest: [u8; 4],
+    payload: &[u8],
+) -> Vec<u8> {
     let body = [&[kind, code, 0, 0][..], &rest, payload].concat();
     datagram(out, src, dst, PROTOCOL_ICMP, &body, 2)
 }
@@ -185,15 +269,27 @@ fn a_connection_is_translated_out_and_back() {
     let out = bench.pass(Port::Lan, tcp_out(flags::SYN, 1000, 0, &[], b""));
     let there = packet(&out);
     assert_eq!((there.src, there.dst, there.ttl), (WAN, ORIGIN, 63));
-    assert_eq!((out[0..6].to_vec(), out[6..12].to_vec()), (GATEWAY_MAC.0.to_vec(), WAN_MAC.0.to_vec()));
+    assert_eq!(
+        (out[0..6].to_vec(), out[6..12].to_vec()),
+        (GATEWAY_MAC.0.to_vec(), WAN_MAC.0.to_vec())
+    );
     assert_eq!(there.tcp().unwrap().src_port, 40_000);
-    let back = bench.pass(Port::Wan, tcp_in(flags::SYN | flags::ACK, 5000, 1001, &[], b""));
+    let back = bench.pass(
+        Port::Wan,
+        tcp_in(flags::SYN | flags::ACK, 5000, 1001, &[], b""),
+    );
     let here = packet(&back);
-    assert_eq!((here.src, here.dst, here.tcp().unwrap().dst_port), (ORIGIN, CLIENT, 40_000));
-    assert_eq!((back[0..6].to_vec(), back[6..12].to_vec()), (CLIENT_MAC.0.to_vec(), LAN_MAC.0.to_vec()));
+    assert_eq!(
+        (here.src, here.dst, here.tcp().unwrap().dst_port),
+        (ORIGIN, CLIENT, 40_000)
+    );
+    assert_eq!(
+        (back[0..6].to_vec(), back[6..12].to_vec()),
+        (CLIENT_MAC.0.to_vec(), LAN_MAC.0.to_vec())
+    );
     bench.pass(Port::Lan, tcp_out(flags::ACK, 1001, 5001, &[], b""));
     assert_eq!(bench.entry().tcp.stage, Stage::Watched);
-    bench.router.memory.conntrack.check();
+    bench.router.conntrack.check();
 }
 
 #[test]
@@ -202,29 +298,57 @@ fn the_first_packet_waits_for_arp_and_then_leaves() {
     let mut frame = tcp_out(flags::SYN, 1000, 0, &[], b"");
     assert_eq!(bench.feed(Port::Lan, &mut frame), Verdict::Intercept);
     let asked = bench.out.take();
-    assert_eq!((asked.len(), asked[0].0, &asked[0].1[12..14]), (1, Port::Wan, &[8, 6][..]));
+    assert_eq!(
+        (asked.len(), asked[0].0, &asked[0].1[12..14]),
+        (1, Port::Wan, &[8, 6][..])
+    );
     bench.arp_request(Port::Wan, GATEWAY_MAC, GATEWAY, WAN);
     let sent = bench.out.take();
     let (port, released) = &sent[0];
-    assert_eq!((*port, packet(released).src, &released[0..6]), (Port::Wan, WAN, &GATEWAY_MAC.0[..]));
+    assert_eq!(
+        (*port, packet(released).src, &released[0..6]),
+        (Port::Wan, WAN, &GATEWAY_MAC.0[..])
+    );
     assert!(checksums_hold(released));
 }
 
 #[test]
 fn timestamps_leave_the_syn_of_a_flow_that_may_be_accelerated_only() {
-    let options = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 7, 0, 0, 0, 0, 1, 3, 3, 7];
+    let options = [
+        2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 7, 0, 0, 0, 0, 1, 3, 3, 7,
+    ];
     let mptcp = [&options[..], &[30, 4, 0, 0]].concat();
-    for (port, enabled, options, blanked) in
-        [(80, true, &options[..], true), (81, true, &options, false), (80, false, &options, false), (80, true, &mptcp, false)]
-    {
+    for (port, enabled, options, blanked) in [
+        (80, true, &options[..], true),
+        (81, true, &options, false),
+        (80, false, &options, false),
+        (80, true, &mptcp, false),
+    ] {
         let mut bench = Bench::new();
-        bench.router.set_acceleration(Acceleration { enabled, ports: [80, 0, 0, 0] });
+        bench.router.set_acceleration(Acceleration {
+            enabled,
+            ports: [80, 0, 0, 0],
+        });
         let ends = [(CLIENT, 40_000), (ORIGIN, port)];
-        let syn = tcp([CLIENT_MAC, LAN_MAC], ends, flags::SYN, 1000, 0, options, b"");
+        let syn = tcp(
+            [CLIENT_MAC, LAN_MAC],
+            ends,
+            flags::SYN,
+            1000,
+            0,
+            options,
+            b"",
+        );
         let out = bench.pass(Port::Lan, syn);
         let before = Summary::of(options);
         let timestamps = if blanked { None } else { before.timestamps };
-        assert_eq!(Summary::of(packet(&out).tcp_options(&out)), Summary { timestamps, ..before });
+        assert_eq!(
+            Summary::of(packet(&out).tcp_options(&out)),
+            Summary {
+                timestamps,
+                ..before
+            }
+        );
     }
 }
 
@@ -233,29 +357,76 @@ fn numbers_and_sack_blocks_are_shifted_after_an_exchange() {
     let mut bench = Bench::new();
     bench.connect();
     let entry = bench.entry();
-    entry.tcp.shift = SeqShift { request_bytes: 200, reply_bytes: 3000 };
-    let options = OptionsBuf::new().sack(&[SackBlock { left: 8001, right: 8101 }]);
+    entry.tcp.shift = SeqShift {
+        request_bytes: 200,
+        reply_bytes: 3000,
+    };
+    let options = OptionsBuf::new().sack(&[SackBlock {
+        left: 8001,
+        right: 8101,
+    }]);
     let reply = bench.pass(Port::Wan, tcp_in(flags::ACK, 5001, 1001, &[], b"reply"));
     let tcp_of = |frame: &[u8]| *packet(frame).tcp().unwrap();
     assert_eq!((tcp_of(&reply).seq, tcp_of(&reply).ack), (8001, 1201));
-    let out = bench.pass(Port::Lan, tcp_out(flags::ACK, 1201, 8001, options.as_bytes(), b"GET"));
+    let out = bench.pass(
+        Port::Lan,
+        tcp_out(flags::ACK, 1201, 8001, options.as_bytes(), b"GET"),
+    );
     assert_eq!((tcp_of(&out).seq, tcp_of(&out).ack), (1001, 5001));
     let sack = Summary::of(packet(&out).tcp_options(&out));
-    assert_eq!(sack.sack_blocks(), &[SackBlock { left: 5001, right: 5101 }]);
+    assert_eq!(
+        sack.sack_blocks(),
+        &[SackBlock {
+            left: 5001,
+            right: 5101
+        }]
+    );
 }
 
 #[test]
 fn nothing_from_the_wan_enters_without_a_flow() {
     let mut bench = Bench::new();
-    bench.dropped(Port::Wan, tcp_in(flags::SYN, 1, 0, &[], b""), Counter::NoFlow);
-    bench.dropped(Port::Wan, udp(false, (ORIGIN, 53), (WAN, 40_000), b"x"), Counter::NoFlow);
-    bench.dropped(Port::Wan, icmp(false, ORIGIN, WAN, 0, 0, [0, 1, 0, 1], b""), Counter::NoFlow);
-    bench.dropped(Port::Wan, icmp(false, ORIGIN, WAN, 8, 0, [0, 1, 0, 1], b""), Counter::IcmpIgnored);
-    bench.dropped(Port::Wan, udp(false, (ORIGIN, 53), (CLIENT, 40_000), b"x"), Counter::Destination);
+    bench.dropped(
+        Port::Wan,
+        tcp_in(flags::SYN, 1, 0, &[], b""),
+        Counter::NoFlow,
+    );
+    bench.dropped(
+        Port::Wan,
+        udp(false, (ORIGIN, 53), (WAN, 40_000), b"x"),
+        Counter::NoFlow,
+    );
+    bench.dropped(
+        Port::Wan,
+        icmp(false, ORIGIN, WAN, 0, 0, [0, 1, 0, 1], b""),
+        Counter::NoFlow,
+    );
+    bench.dropped(
+        Port::Wan,
+        icmp(false, ORIGIN, WAN, 8, 0, [0, 1, 0, 1], b""),
+        Counter::IcmpIgnored,
+    );
+    bench.dropped(
+        Port::Wan,
+        udp(false, (ORIGIN, 53), (CLIENT, 40_000), b"x"),
+        Counter::Destination,
+    );
     bench.connect();
     let other = Ipv4Address::new(198, 51, 100, 11);
     let ends = [(other, 80), (WAN, 40_000)];
-    bench.dropped(Port::Wan, tcp([GATEWAY_MAC, WAN_MAC], ends, flags::ACK, 5001, 1001, &[], b""), Counter::NoFlow);
+    bench.dropped(
+        Port::Wan,
+        tcp(
+            [GATEWAY_MAC, WAN_MAC],
+            ends,
+            flags::ACK,
+            5001,
+            1001,
+            &[],
+            b"",
+        ),
+        Counter::NoFlow,
+    );
     assert_eq!(bench.out.take().len(), 0, "silent to strangers");
 }
 
@@ -263,8 +434,16 @@ fn nothing_from_the_wan_enters_without_a_flow() {
 fn blind_segments_do_not_reach_a_connection() {
     let mut bench = Bench::new();
     bench.connect();
-    bench.dropped(Port::Wan, tcp_in(flags::RST, 900_000_000, 0, &[], b""), Counter::Invalid);
-    bench.dropped(Port::Wan, tcp_in(flags::ACK, 900_000_000, 1001, &[], b"evil"), Counter::Invalid);
+    bench.dropped(
+        Port::Wan,
+        tcp_in(flags::RST, 900_000_000, 0, &[], b""),
+        Counter::Invalid,
+    );
+    bench.dropped(
+        Port::Wan,
+        tcp_in(flags::ACK, 900_000_000, 1001, &[], b"evil"),
+        Counter::Invalid,
+    );
     let mut corrupt = tcp_in(flags::RST, 5001, 0, &[], b"");
     corrupt[40] ^= 0xFF;
     bench.dropped(Port::Wan, corrupt, Counter::TransportChecksum);
@@ -274,14 +453,45 @@ fn blind_segments_do_not_reach_a_connection() {
 #[test]
 fn impossible_addresses_are_dropped() {
     let mut bench = Bench::new();
-    for src in [[203, 0, 113, 2], [127, 0, 0, 1], [192, 168, 1, 255], [192, 168, 1, 0], [192, 168, 1, 1], [10, 0, 0, 1], [224, 0, 0, 1]] {
-        bench.dropped(Port::Lan, udp(true, (src.into(), 1), (ORIGIN, 2), b""), Counter::Source);
+    for src in [
+        [203, 0, 113, 2],
+        [127, 0, 0, 1],
+        [192, 168, 1, 255],
+        [192, 168, 1, 0],
+        [192, 168, 1, 1],
+        [10, 0, 0, 1],
+        [224, 0, 0, 1],
+    ] {
+        bench.dropped(
+            Port::Lan,
+            udp(true, (src.into(), 1), (ORIGIN, 2), b""),
+            Counter::Source,
+        );
     }
-    for dst in [[192, 168, 1, 7], [192, 168, 1, 255], [127, 0, 0, 1], [224, 0, 0, 1], [255, 255, 255, 255], [10, 77, 0, 2], [203, 0, 113, 2], [203, 0, 113, 63], [0, 0, 0, 1], [169, 254, 1, 1]] {
-        bench.dropped(Port::Lan, udp(true, (CLIENT, 1), (dst.into(), 2), b""), Counter::Destination);
+    for dst in [
+        [192, 168, 1, 7],
+        [192, 168, 1, 255],
+        [127, 0, 0, 1],
+        [224, 0, 0, 1],
+        [255, 255, 255, 255],
+        [10, 77, 0, 2],
+        [203, 0, 113, 2],
+        [203, 0, 113, 63],
+        [0, 0, 0, 1],
+        [169, 254, 1, 1],
+    ] {
+        bench.dropped(
+            Port::Lan,
+            udp(true, (CLIENT, 1), (dst.into(), 2), b""),
+            Counter::Destination,
+        );
     }
     for src in [CLIENT, WAN, Ipv4Address::LOCALHOST, Ipv4Address::BROADCAST] {
-        bench.dropped(Port::Wan, udp(false, (src, 1), (WAN, 2), b""), Counter::Source);
+        bench.dropped(
+            Port::Wan,
+            udp(false, (src, 1), (WAN, 2), b""),
+            Counter::Source,
+        );
     }
     let mut other = udp(true, (CLIENT, 1), (ORIGIN, 2), b"");
     other[5] ^= 0x40;
@@ -312,12 +522,21 @@ fn the_router_answers_a_ping_on_its_own_nets_only() {
     let mut frame = icmp(true, CLIENT, ROUTER, 8, 0, [1, 2, 3, 4], b"ping");
     frame[22] = 7;
     let mut frame = fix_ip(frame);
-    assert_eq!(bench.feed(Port::Lan, &mut frame), Verdict::Forward(Port::Lan));
+    assert_eq!(
+        bench.feed(Port::Lan, &mut frame),
+        Verdict::Forward(Port::Lan)
+    );
     assert!(checksums_hold(&frame));
     let answer = packet(&frame);
     assert_eq!((answer.src, answer.dst, answer.ttl), (ROUTER, CLIENT, 64));
-    assert_eq!((&frame[0..6], &frame[6..12]), (&CLIENT_MAC.0[..], &LAN_MAC.0[..]));
-    assert_eq!((frame[34], &frame[38..42], &frame[42..46]), (0, &[1, 2, 3, 4][..], &b"ping"[..]));
+    assert_eq!(
+        (&frame[0..6], &frame[6..12]),
+        (&CLIENT_MAC.0[..], &LAN_MAC.0[..])
+    );
+    assert_eq!(
+        (frame[34], &frame[38..42], &frame[42..46]),
+        (0, &[1, 2, 3, 4][..], &b"ping"[..])
+    );
     let mut corrupt = icmp(true, CLIENT, ROUTER, 8, 0, [1, 2, 3, 4], b"ping");
     corrupt[45] ^= 1;
     bench.dropped(Port::Lan, corrupt, Counter::TransportChecksum);
@@ -327,12 +546,23 @@ fn the_router_answers_a_ping_on_its_own_nets_only() {
 fn a_ping_through_the_router_comes_back_with_its_own_identifier() {
     let mut bench = Bench::new();
     // The identifier is below 1024, so it is translated for sure.
-    let out = bench.pass(Port::Lan, icmp(true, CLIENT, ORIGIN, 8, 0, [0, 77, 0, 1], b"data"));
-    let Transport::Icmp(request) = packet(&out).transport else { panic!() };
+    let out = bench.pass(
+        Port::Lan,
+        icmp(true, CLIENT, ORIGIN, 8, 0, [0, 77, 0, 1], b"data"),
+    );
+    let Transport::Icmp(request) = packet(&out).transport else {
+        panic!()
+    };
     assert_ne!(request.ident, 77);
     let [high, low] = request.ident.to_be_bytes();
-    let back = bench.pass(Port::Wan, icmp(false, ORIGIN, WAN, 0, 0, [high, low, 0, 1], b"data"));
-    assert_eq!((packet(&back).dst, &back[38..42]), (CLIENT, &[0, 77, 0, 1][..]));
+    let back = bench.pass(
+        Port::Wan,
+        icmp(false, ORIGIN, WAN, 0, 0, [high, low, 0, 1], b"data"),
+    );
+    assert_eq!(
+        (packet(&back).dst, &back[38..42]),
+        (CLIENT, &[0, 77, 0, 1][..])
+    );
 }
 
 #[test]
@@ -344,9 +574,15 @@ fn a_packet_at_the_end_of_its_life_is_reported_to_the_lan_and_the_reports_are_li
     bench.dropped(Port::Lan, frame.clone(), Counter::Expired);
     let sent = bench.out.take();
     let (port, error) = &sent[0];
-    assert_eq!((*port, packet(error).src, packet(error).dst), (Port::Lan, ROUTER, CLIENT));
+    assert_eq!(
+        (*port, packet(error).src, packet(error).dst),
+        (Port::Lan, ROUTER, CLIENT)
+    );
     assert!(checksums_hold(error));
-    assert_eq!((error[34], error[35], &error[42..70]), (11, 0, &frame[14..42]));
+    assert_eq!(
+        (error[34], error[35], &error[42..70]),
+        (11, 0, &frame[14..42])
+    );
     for _ in 0..1000 {
         bench.dropped(Port::Lan, frame.clone(), Counter::Expired);
     }
@@ -371,12 +607,23 @@ fn fragments_are_dropped() {
 #[test]
 fn a_connection_nobody_knows_is_reset_towards_the_lan() {
     let mut bench = Bench::new();
-    bench.dropped(Port::Lan, tcp_out(flags::ACK, 1001, 5001, &[], b"old"), Counter::NoFlow);
+    bench.dropped(
+        Port::Lan,
+        tcp_out(flags::ACK, 1001, 5001, &[], b"old"),
+        Counter::NoFlow,
+    );
     let (port, reset) = bench.out.take().remove(0);
     let tcp = *packet(&reset).tcp().unwrap();
-    assert_eq!((port, tcp.flags, tcp.seq, packet(&reset).dst), (Port::Lan, flags::RST, 5001, CLIENT));
+    assert_eq!(
+        (port, tcp.flags, tcp.seq, packet(&reset).dst),
+        (Port::Lan, flags::RST, 5001, CLIENT)
+    );
     assert!(checksums_hold(&reset));
-    bench.dropped(Port::Lan, tcp_out(flags::RST, 1001, 0, &[], b""), Counter::NoFlow);
+    bench.dropped(
+        Port::Lan,
+        tcp_out(flags::RST, 1001, 0, &[], b""),
+        Counter::NoFlow,
+    );
     assert_eq!(bench.out.take().len(), 0, "no answer to a reset");
 }
 
@@ -391,16 +638,32 @@ fn error_about(sent: &[u8], kind: u8, code: u8, mtu: u16, quoted_bytes: usize) -
 fn an_error_about_a_segment_in_flight_reaches_the_client_in_its_own_terms() {
     let mut bench = Bench::new();
     bench.connect();
-    bench.entry().tcp.shift = SeqShift { request_bytes: 200, reply_bytes: 3000 };
+    bench.entry().tcp.shift = SeqShift {
+        request_bytes: 200,
+        reply_bytes: 3000,
+    };
     let payload = [7; 600];
     let sent = bench.pass(Port::Lan, tcp_out(flags::ACK, 1201, 8001, &[], &payload));
     for quoted in [28, 576] {
         let back = bench.pass(Port::Wan, error_about(&sent, 3, 4, 1280, quoted));
-        assert_eq!((packet(&back).dst, &back[38..42]), (CLIENT, &[0, 0, 5, 0][..]));
+        assert_eq!(
+            (packet(&back).dst, &back[38..42]),
+            (CLIENT, &[0, 0, 5, 0][..])
+        );
         let inner = &back[42..];
-        assert_eq!((&inner[12..16], &inner[16..20]), (&CLIENT.octets()[..], &ORIGIN.octets()[..]));
-        assert_eq!(checksum::finish(checksum::sum(&inner[..20])), 0, "the quoted header is intact");
-        assert_eq!((&inner[20..24], &inner[24..28]), (&[0x9c, 0x40, 0, 80][..], &1201u32.to_be_bytes()[..]));
+        assert_eq!(
+            (&inner[12..16], &inner[16..20]),
+            (&CLIENT.octets()[..], &ORIGIN.octets()[..])
+        );
+        assert_eq!(
+            checksum::finish(checksum::sum(&inner[..20])),
+            0,
+            "the quoted header is intact"
+        );
+        assert_eq!(
+            (&inner[20..24], &inner[24..28]),
+            (&[0x9c, 0x40, 0, 80][..], &1201u32.to_be_bytes()[..])
+        );
     }
     assert_eq!(bench.router.counts.get(Counter::IcmpTranslated), 2);
 }
@@ -409,7 +672,10 @@ fn an_error_about_a_segment_in_flight_reaches_the_client_in_its_own_terms() {
 fn errors_that_prove_nothing_are_ignored() {
     let mut bench = Bench::new();
     bench.connect();
-    let sent = bench.pass(Port::Lan, tcp_out(flags::ACK, 1001, 5001, &[], b"GET / HTTP/1.1"));
+    let sent = bench.pass(
+        Port::Lan,
+        tcp_out(flags::ACK, 1001, 5001, &[], b"GET / HTTP/1.1"),
+    );
     let ignored = |bench: &mut Bench, frame| bench.dropped(Port::Wan, frame, Counter::IcmpIgnored);
     ignored(&mut bench, error_about(&sent, 3, 4, 68, 28));
     ignored(&mut bench, error_about(&sent, 3, 4, 0, 28));
@@ -429,17 +695,32 @@ fn errors_that_prove_nothing_are_ignored() {
 #[test]
 fn an_error_of_the_client_leaves_with_our_address() {
     let mut bench = Bench::new();
-    bench.pass(Port::Lan, udp(true, (CLIENT, 500), (ORIGIN, 9000), b"question"));
-    let port = bench.router.memory.conntrack.iter().next().unwrap().1.wan_port();
-    let answer = bench.pass(Port::Wan, udp(false, (ORIGIN, 9000), (WAN, port), b"answer"));
-    let out = bench.pass(Port::Lan, icmp(true, CLIENT, ORIGIN, 3, 3, [0; 4], &answer[14..]));
+    bench.pass(
+        Port::Lan,
+        udp(true, (CLIENT, 500), (ORIGIN, 9000), b"question"),
+    );
+    let port = bench.router.conntrack.iter().next().unwrap().1.wan_port();
+    let answer = bench.pass(
+        Port::Wan,
+        udp(false, (ORIGIN, 9000), (WAN, port), b"answer"),
+    );
+    let out = bench.pass(
+        Port::Lan,
+        icmp(true, CLIENT, ORIGIN, 3, 3, [0; 4], &answer[14..]),
+    );
     assert_eq!((packet(&out).src, packet(&out).dst), (WAN, ORIGIN));
     let inner = &out[42..];
-    assert_eq!((&inner[12..16], &inner[16..20]), (&ORIGIN.octets()[..], &WAN.octets()[..]));
+    assert_eq!(
+        (&inner[12..16], &inner[16..20]),
+        (&ORIGIN.octets()[..], &WAN.octets()[..])
+    );
     assert_eq!(inner[22..24], port.to_be_bytes());
     assert_eq!(checksum::finish(checksum::sum(&inner[..20])), 0);
     let pseudo = checksum::pseudo_header(ORIGIN, WAN, PROTOCOL_UDP, 14);
-    assert!(checksum::is_valid(checksum::combine(pseudo, checksum::sum(&inner[20..]))), "the quoted datagram is intact");
+    assert!(
+        checksum::is_valid(checksum::combine(pseudo, checksum::sum(&inner[20..]))),
+        "the quoted datagram is intact"
+    );
 }
 
 #[test]
@@ -447,8 +728,15 @@ fn a_new_wan_address_ends_the_flows_of_the_old_one() {
     let mut bench = Bench::new();
     bench.connect();
     let cidr = Some(Ipv4Cidr::new(Ipv4Address::new(203, 0, 113, 9), 26));
-    bench.router.set_address(Port::Wan, PortAddress { mac: WAN_MAC, cidr, gateway: Some(GATEWAY) });
-    assert!(bench.router.memory.conntrack.is_empty());
+    bench.router.set_address(
+        Port::Wan,
+        PortAddress {
+            mac: WAN_MAC,
+            cidr,
+            gateway: Some(GATEWAY),
+        },
+    );
+    assert!(bench.router.conntrack.is_empty());
     assert_eq!(bench.router.next_hop_mac(Port::Wan, ORIGIN), None);
 }
 
@@ -456,13 +744,27 @@ fn a_new_wan_address_ends_the_flows_of_the_old_one() {
 fn own_datagrams_leave_by_the_known_next_hop_or_wait() {
     let mut bench = Bench::cold();
     let fill = |ip: &mut [u8]| ip.fill(0x45);
-    bench.router.send_ip(bench.now, Port::Wan, ORIGIN, 60, fill, &mut bench.out).unwrap();
+    bench
+        .router
+        .send_ip(bench.now, Port::Wan, ORIGIN, 60, fill, &mut bench.out)
+        .unwrap();
     assert_eq!(bench.out.take()[0].1[12..14], [8, 6]);
     bench.arp_request(Port::Wan, GATEWAY_MAC, GATEWAY, WAN);
-    assert_eq!(bench.out.take()[0].1[..14], [&GATEWAY_MAC.0[..], &WAN_MAC.0, &[8, 0]].concat());
-    bench.router.send_ip(bench.now, Port::Wan, ORIGIN, 60, fill, &mut bench.out).unwrap();
-    assert_eq!(bench.out.take()[0].1[..15], [&GATEWAY_MAC.0[..], &WAN_MAC.0, &[8, 0, 0x45]].concat());
-    let nowhere = bench.router.send_ip(bench.now, Port::Air, ORIGIN, 60, fill, &mut bench.out);
+    assert_eq!(
+        bench.out.take()[0].1[..14],
+        [&GATEWAY_MAC.0[..], &WAN_MAC.0, &[8, 0]].concat()
+    );
+    bench
+        .router
+        .send_ip(bench.now, Port::Wan, ORIGIN, 60, fill, &mut bench.out)
+        .unwrap();
+    assert_eq!(
+        bench.out.take()[0].1[..15],
+        [&GATEWAY_MAC.0[..], &WAN_MAC.0, &[8, 0, 0x45]].concat()
+    );
+    let nowhere = bench
+        .router
+        .send_ip(bench.now, Port::Air, ORIGIN, 60, fill, &mut bench.out);
     assert_eq!(nowhere, Err(Unsent));
 }
 
@@ -525,7 +827,7 @@ proptest! {
             bench.now += smoltcp::time::Duration::from_millis(u64::from(noise));
             bench.router.poll(bench.now, &mut bench.out);
         }
-        bench.router.memory.conntrack.check();
-        bench.router.memory.neighbors.check();
+        bench.router.conntrack.check();
+        bench.router.neighbors.check();
     }
 }

@@ -22,9 +22,11 @@ pub(super) struct RouterWay<'a, E: Egress> {
 impl<E: Egress> RouterWay<'_, E> {
     /// The port whose net holds `dst`, else the WAN; and the next hop there.
     fn route(&self, dst: Ipv4Address) -> Option<(Port, Ipv4Address)> {
-        let on_link = Port::ALL
-            .into_iter()
-            .find(|port| self.ports[port.index()].cidr.is_some_and(|cidr| cidr.contains_addr(&dst)));
+        let on_link = Port::ALL.into_iter().find(|port| {
+            self.ports[port.index()]
+                .cidr
+                .is_some_and(|cidr| cidr.contains_addr(&dst))
+        });
         match on_link {
             Some(port) => Some((port, dst)),
             None => next_hop(&self.ports[Port::Wan.index()], dst).map(|hop| (Port::Wan, hop)),
@@ -42,11 +44,19 @@ impl<E: Egress> RouterWay<'_, E> {
         let (port, hop) = self.route(dst).ok_or(Full)?;
         let own = &self.ports[port.index()];
         match self.neighbors.lookup(port, hop) {
-            Some(mac) => self.out.transmit(port, len, |frame| write(frame, own.mac, mac)),
+            Some(mac) => self
+                .out
+                .transmit(port, len, |frame| write(frame, own.mac, mac)),
             None => {
                 let fill = |frame: &mut [u8]| write(frame, own.mac, EthernetAddress([0; 6]));
-                let hop = Hop { port, own, address: hop };
-                self.neighbors.hold(now, &hop, len, fill, self.out).map_err(|_| Full)
+                let hop = Hop {
+                    port,
+                    own,
+                    address: hop,
+                };
+                self.neighbors
+                    .hold(now, &hop, len, fill, self.out)
+                    .map_err(|_| Full)
             }
         }
     }
@@ -90,10 +100,22 @@ impl<E: Egress> Way for RouterWay<'_, E> {
 
 impl<E: Egress> SendIp for RouterWay<'_, E> {
     fn send_ip(&mut self, now: Instant, packet: &[u8]) -> Result<(), Full> {
-        let Some(&[a, b, c, d]) = packet.get(16..20).and_then(|dst| dst.first_chunk()) else { return Err(Full) };
-        self.send(now, Ipv4Address::new(a, b, c, d), ETHERNET_BYTES + packet.len(), |frame, src, dst| {
-            Ethernet { dst, src, ethertype: ETHERTYPE_IPV4 }.emit(frame);
-            frame[ETHERNET_BYTES..].copy_from_slice(packet);
-        })
+        let Some(&[a, b, c, d]) = packet.get(16..20).and_then(|dst| dst.first_chunk()) else {
+            return Err(Full);
+        };
+        self.send(
+            now,
+            Ipv4Address::new(a, b, c, d),
+            ETHERNET_BYTES + packet.len(),
+            |frame, src, dst| {
+                Ethernet {
+                    dst,
+                    src,
+                    ethertype: ETHERTYPE_IPV4,
+                }
+                .emit(frame);
+                frame[ETHERNET_BYTES..].copy_from_slice(packet);
+            },
+        )
     }
 }

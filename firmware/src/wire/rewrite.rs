@@ -11,7 +11,9 @@ use smoltcp::wire::Ipv4Address;
 
 use super::checksum::Delta;
 use super::options::{self, kind};
-use super::packet::{ETHERNET_BYTES, ICMP_BYTES, IPV4_BYTES, Packet, TCP_BYTES, Transport, UDP_BYTES, flags};
+use super::packet::{
+    ETHERNET_BYTES, ICMP_BYTES, IPV4_BYTES, Packet, TCP_BYTES, Transport, UDP_BYTES, flags,
+};
 
 /// Which end of a packet is edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
@@ -35,7 +37,13 @@ pub fn forward(frame: &mut [u8], packet: &Packet, end: End, address: Ipv4Address
 }
 
 #[inline]
-fn edit<const TTL: bool>(frame: &mut [u8], packet: &Packet, end: End, address: Ipv4Address, port: u16) {
+fn edit<const TTL: bool>(
+    frame: &mut [u8],
+    packet: &Packet,
+    end: End,
+    address: Ipv4Address,
+    port: u16,
+) {
     let Some((ip, body)) = split(frame, packet) else {
         return;
     };
@@ -95,7 +103,10 @@ pub fn set_ttl(frame: &mut [u8], ttl: u8) {
 }
 
 fn edit_ttl(frame: &mut [u8], edit: impl FnOnce(u8) -> u8) {
-    let Some(ip) = frame.get_mut(ETHERNET_BYTES..).and_then(|ip| ip.first_chunk_mut::<IPV4_BYTES>()) else {
+    let Some(ip) = frame
+        .get_mut(ETHERNET_BYTES..)
+        .and_then(|ip| ip.first_chunk_mut::<IPV4_BYTES>())
+    else {
         return;
     };
     let old = [ip[8], ip[9]];

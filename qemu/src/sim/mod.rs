@@ -75,9 +75,19 @@ const STACK_BYTES: usize = 96 * 1024 * 1024;
 
 /// Runs a set-up in fresh memory.
 pub fn simulate(setup: &Setup, trace: &TraceTo) -> Report {
-    let mut memories = Vec::new();
-    memories.resize_with(setup.memories(), Memory::new);
-    world::run(setup, &mut memories, trace)
+    // A router keeps its memory for ever; this one's ends with the run.
+    let raw: Vec<*mut Memory> = (0..setup.memories())
+        .map(|_| Box::into_raw(Box::new(Memory::new())))
+        .collect();
+    // SAFETY: each box was just made and is borrowed once, here; it lives until the end of this function.
+    let memories = raw.iter().map(|&memory| unsafe { &mut *memory }).collect();
+    let report = world::run(setup, memories, trace);
+    for memory in raw {
+        // SAFETY: the world, and with it every router that borrowed a box, ended with `run`; a report
+        // holds no borrow.
+        drop(unsafe { Box::from_raw(memory) });
+    }
+    report
 }
 
 /// One fault and seed: its report and what it shows that must not be.

@@ -68,9 +68,9 @@ fn instant(us: u64) -> Instant {
     Instant::from_micros(i64::try_from(us).unwrap_or(i64::MAX))
 }
 
-impl<'m> Node<'m> {
+impl Node<'static> {
     /// Boots a router.
-    pub fn new(memory: &'m mut Memory, macs: [EthernetAddress; 3], seed: u64) -> Self {
+    pub fn new(memory: &'static mut Memory, macs: [EthernetAddress; 3], seed: u64) -> Self {
         Self {
             router: Router::new(memory, macs, seed),
             slots: Slots::default(),
@@ -79,7 +79,9 @@ impl<'m> Node<'m> {
             idle_spins: 0,
         }
     }
+}
 
+impl Node<'_> {
     /// When `poll` is due.
     pub fn poll_at(&self) -> Option<u64> {
         self.at

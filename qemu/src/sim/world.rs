@@ -238,11 +238,11 @@ fn macs(index: usize) -> [EthernetAddress; 3] {
     [1, 2, 3].map(|port| EthernetAddress([0x52, 0x54, 0, 0x0a + index as u8, 0, port]))
 }
 
-struct World<'m, 's> {
+struct World<'s> {
     setup: &'s Setup,
     now_us: u64,
-    nodes: Vec<Node<'m>>,
-    spare: Vec<&'m mut Memory>,
+    nodes: Vec<Node<'static>>,
+    spare: Vec<&'static mut Memory>,
     pipes: Vec<[Pipe; 5]>,
     clients: Vec<Client>,
     internet: Internet,
@@ -262,8 +262,8 @@ struct World<'m, 's> {
 }
 
 /// Runs a set-up. `memories` are fresh and as many as [`Setup::memories`] says.
-pub fn run(setup: &Setup, memories: &mut [Memory], trace: &TraceTo) -> Report {
-    let mut spare: Vec<&mut Memory> = memories.iter_mut().collect();
+pub fn run(setup: &Setup, memories: Vec<&'static mut Memory>, trace: &TraceTo) -> Report {
+    let mut spare = memories;
     let mut seeds = Rng::new(setup.seed);
     let count = setup.lines.len();
     let pipes = setup
@@ -335,8 +335,8 @@ pub fn run(setup: &Setup, memories: &mut [Memory], trace: &TraceTo) -> Report {
     world.run_to_end()
 }
 
-impl<'m> World<'m, '_> {
-    fn boot(&mut self, index: usize, memory: &'m mut Memory) -> Node<'m> {
+impl World<'_> {
+    fn boot(&mut self, index: usize, memory: &'static mut Memory) -> Node<'static> {
         self.boots += 1;
         let seed = Rng::new(self.setup.seed ^ (self.boots << 48)).next_u64();
         Node::new(memory, macs(index), seed)
