@@ -20,7 +20,7 @@ use crate::budget::{
     FETCH_RX_BYTES, FETCH_SOCKETS, FETCH_TX_BYTES, LOCAL_PORT_FIRST, LOCAL_PORT_LAST,
     PEER_RX_BYTES, PEER_TX_BYTES, PEERS_MAX, SOCKETS,
 };
-use crate::port::Full;
+use crate::port::{Full, Port};
 use crate::wire::checksum;
 
 crate::counter_stage! {
@@ -93,6 +93,8 @@ pub struct Stack<'m> {
     /// When egress is due although nothing moved; recomputed after each pass.
     due: Option<Instant>,
     next_port: u16,
+    /// Own addresses in `Port::ALL` order.
+    addresses: [Option<Ipv4Cidr>; 3],
     counts: crate::counters::Counts<Counter>,
 }
 
@@ -139,6 +141,7 @@ impl Stack<'static> {
             is_dirty: false,
             due: None,
             next_port: LOCAL_PORT_FIRST + (seed.rotate_left(17) % span) as u16,
+            addresses: [None; 3],
             counts: crate::counters::Counts::new(),
         };
         (stack, fetch, peers)
@@ -153,7 +156,8 @@ fn socket<'m>(rx: &'m mut [u8], tx: &'m mut [u8]) -> tcp::Socket<'m> {
 
 impl<'m> Stack<'m> {
     /// Sets the addresses that are the router's own.
-    pub fn set_addresses(&mut self, addresses: &[Option<Ipv4Cidr>]) {
+    pub fn set_addresses(&mut self, addresses: &[Option<Ipv4Cidr>; 3]) {
+        self.addresses = *addresses;
         self.interface.update_ip_addrs(|own| {
             own.clear();
             for cidr in addresses.iter().flatten() {
@@ -192,6 +196,11 @@ impl<'m> Stack<'m> {
             self.is_dirty = true;
             return Err(tcp::ConnectError::InvalidState);
         }
+        // smoltcp would take its first address, the LAN's, for whatever is on no net of ours.
+        let on_link = self.addresses.iter().flatten().find(|cidr| cidr.contains_addr(&remote.0));
+        let Some(local) = on_link.or(self.addresses[Port::Wan.index()].as_ref()).map(Ipv4Cidr::address) else {
+            return Err(tcp::ConnectError::Unaddressable);
+        };
         let port = self.next_port;
         self.next_port = if port == LOCAL_PORT_LAST {
             LOCAL_PORT_FIRST
@@ -199,7 +208,7 @@ impl<'m> Stack<'m> {
             port + 1
         };
         self.is_dirty = true;
-        socket.connect(self.interface.context(), remote, port)
+        socket.connect(self.interface.context(), remote, (local, port))
     }
 
     /// Hands in one IP packet that is addressed to the router.
