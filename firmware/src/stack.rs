@@ -197,8 +197,15 @@ impl<'m> Stack<'m> {
             return Err(tcp::ConnectError::InvalidState);
         }
         // smoltcp would take its first address, the LAN's, for whatever is on no net of ours.
-        let on_link = self.addresses.iter().flatten().find(|cidr| cidr.contains_addr(&remote.0));
-        let Some(local) = on_link.or(self.addresses[Port::Wan.index()].as_ref()).map(Ipv4Cidr::address) else {
+        let on_link = self
+            .addresses
+            .iter()
+            .flatten()
+            .find(|cidr| cidr.contains_addr(&remote.0));
+        let Some(local) = on_link
+            .or(self.addresses[Port::Wan.index()].as_ref())
+            .map(Ipv4Cidr::address)
+        else {
             return Err(tcp::ConnectError::Unaddressable);
         };
         let port = self.next_port;
