@@ -12,7 +12,7 @@ mod scenarios;
 mod world;
 
 use crate::image;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use origins::Origins;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,6 +46,8 @@ pub struct Results {
 
 /// Options of the lab that all scenarios share: lines as slow as the demo's, so that the router is never the limit.
 const LAB: &[&str] = &[];
+/// After so many labs that did not start none is started any more: it takes a minute each.
+const STARTS_MAX: u32 = 2;
 const ROUTERS: [&str; 2] = ["a", "b"];
 /// How long after a scenario a router may still hold something of it.
 const REST_LIMIT: Duration = Duration::from_secs(20);
@@ -62,21 +64,24 @@ pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
 pub fn run(program: &Path, filter: Option<&str>) -> Results {
     let mut results = Results::default();
     let mut stage = None;
+    let mut starts_failed = 0;
     let directory = image::workspace().join("target/e2e");
     for scenario in
         scenarios().filter(|scenario| filter.is_none_or(|part| scenario.name.contains(part)))
     {
         let started = Instant::now();
-        let outcome = stage
-            .take()
-            .map_or_else(|| Stage::set(program, &directory), Ok)
-            .and_then(|mut fresh| {
-                let words = (scenario.run)(&mut fresh).and_then(|words| {
-                    fresh.at_rest()?;
-                    Ok(words)
-                })?;
-                Ok((fresh, words))
-            });
+        let ready = match stage.take() {
+            Some(used) => Ok(used),
+            None if starts_failed == STARTS_MAX => Err(anyhow!("there is no lab to run it in")),
+            None => Stage::set(program, &directory).inspect_err(|_| starts_failed += 1),
+        };
+        let outcome = ready.and_then(|mut fresh| {
+            let words = (scenario.run)(&mut fresh).and_then(|words| {
+                fresh.at_rest()?;
+                Ok(words)
+            })?;
+            Ok((fresh, words))
+        });
         let seconds = started.elapsed().as_secs();
         match outcome {
             Ok((used, words)) => {
