@@ -5,8 +5,8 @@
 //! Units: seconds and Mbit/s (10⁶ bit/s) of body bytes, as a person reads them; bytes as the origin logged them.
 
 use crate::lab::commands::{LabName, watch_signals, write_json};
-use crate::lab::control::{LabStatus, Request, ask};
 use crate::lab::daemon::Config;
+use crate::lab::download::{Download, Job, Lines, sha256_of};
 use crate::lab::plan::ORIGIN;
 use crate::lab::run::{self, LabOptions};
 use crate::lab::shape;
@@ -15,19 +15,11 @@ use crate::lab::{log, origin};
 use crate::line::Rng;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{BufReader, BufWriter, IsTerminal, Read, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// A download that gains no byte for so long hangs.
-const STALL_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often progress is looked at.
-const TICK: Duration = Duration::from_millis(50);
-/// How often progress is shown: on a terminal in place, elsewhere a line each.
-const SHOW: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
 /// How long nginx may take to log a request whose last byte the client has.
 const LOG_SETTLE: Duration = Duration::from_millis(300);
 
@@ -71,14 +63,6 @@ fn checked_client(text: &str) -> std::result::Result<String, String> {
                 .to_owned(),
         ),
     }
-}
-
-/// A finished download.
-#[derive(Debug, Clone, PartialEq)]
-struct Download {
-    seconds: f64,
-    ttfb_ms: f64,
-    sha256: String,
 }
 
 /// Figures of the download without the neighbour.
@@ -168,6 +152,11 @@ fn explain(state: &StateDirectory) {
     }
 }
 
+/// Lines of the neighbourhood whose load is shown: what they are called, and their names in the lab.
+const LINES: Lines = &[("line A", "wan-a"), ("line B", "wan-b")];
+/// The same of the lab that has only a line of the air link's shape.
+const AIR: Lines = &[("air", "wan-a")];
+
 struct Demo<'a> {
     state: &'a StateDirectory,
     /// Where the clients write.
@@ -233,13 +222,13 @@ impl<'a> Demo<'a> {
             bytes_text(self.size),
             self.url
         );
-        let without = self.download(self.state, "client", "without neighbour")?;
-        let alone_b = self.download(self.state, "client-b", "line B alone")?;
+        let without = self.download(self.state, LINES, "client", "without neighbour")?;
+        let alone_b = self.download(self.state, LINES, "client-b", "line B alone")?;
         for router in ["a", "b"] {
             run::console(self.state, router, "set accel.enabled on")?;
         }
         let before = origin::bytes_by_line(&origin::requests(self.state));
-        let with = self.download(self.state, "client", "with neighbour")?;
+        let with = self.download(self.state, LINES, "client", "with neighbour")?;
         std::thread::sleep(LOG_SETTLE);
         let after = origin::bytes_by_line(&origin::requests(self.state));
         let [bytes_uplink, bytes_peer] = [after[0] - before[0], after[1] - before[1]];
@@ -249,7 +238,7 @@ impl<'a> Demo<'a> {
         };
         let air = self.air_alone(args)?;
 
-        let mbit_s = |download: &Download| self.size as f64 * 8.0 / download.seconds / 1e6;
+        let mbit_s = |download: &Download| download.mbit_s(self.size);
         let (line_a, line_b, air_rate) = (mbit_s(&without), mbit_s(&alone_b), mbit_s(&air));
         let figures = Figures {
             size_bytes: self.size,
@@ -291,120 +280,33 @@ impl<'a> Demo<'a> {
         let config: Config = options.config(0, false);
         run::up(&state, &config, None, true, |_| {})?;
         origin::start(&state, &self.state.file("www"))?;
-        self.download(&state, "client", "air link alone")
+        self.download(&state, AIR, "client", "air link alone")
     }
 
-    /// Runs the client on a host until it ends, showing progress.
-    fn download(&self, state: &StateDirectory, host: &str, title: &str) -> Result<Download> {
-        let output = self.directory.join(title.replace(' ', "-"));
-        let path = output.display().to_string();
-        let shell;
-        let command: Vec<&str> = match self.client {
-            None => {
-                // Progress and errors are ours to show; the client's own times go to standard output.
-                let format = "%{time_total} %{time_starttransfer}";
-                vec![
-                    "curl",
-                    "--silent",
-                    "--show-error",
-                    "--fail",
-                    "--output",
-                    &path,
-                    "--write-out",
-                    format,
-                    &self.url,
-                ]
-            }
-            Some(client) => {
-                shell = client
-                    .replace("{url}", &self.url)
-                    .replace("{output}", &quoted(&path));
-                vec!["sh", "-c", &shell]
-            }
-        };
-        let started = Instant::now();
-        let child = run::command_on(state, host, &command)?
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot run the client on {host}"))?;
-        let watched = self.watch(state, child, &output, title, started)?;
-        let mut download = Download {
-            seconds: watched.seconds,
-            ttfb_ms: watched.ttfb_ms,
-            sha256: sha256_of(&output)?,
-        };
-        if self.client.is_none() {
-            let mut numbers = watched.said.split_whitespace().map(str::parse::<f64>);
-            if let (Some(Ok(total)), Some(Ok(first))) = (numbers.next(), numbers.next()) {
-                download.seconds = total;
-                download.ttfb_ms = first * 1e3;
-            }
-        }
-        // A download of no measurable time is of the smallest that curl shows.
-        download.seconds = download.seconds.max(1e-6);
-        std::fs::remove_file(&output).ok();
-        Ok(download)
-    }
-
-    /// Waits for the client; an error if it fails or hangs.
-    fn watch(
+    fn download(
         &self,
         state: &StateDirectory,
-        mut child: Child,
-        output: &Path,
+        lines: Lines,
+        host: &str,
         title: &str,
-        started: Instant,
-    ) -> Result<Watched> {
-        let mut progress = Progress::new(state, title, self.size);
-        let (mut had, mut gained, mut first) = (0, started, None);
-        let status = loop {
-            if let Some(status) = child.try_wait().context("cannot wait for the client")? {
-                break status;
-            }
-            let have = std::fs::metadata(output).map_or(0, |metadata| metadata.len());
-            if have > had {
-                first.get_or_insert_with(Instant::now);
-                (had, gained) = (have, Instant::now());
-            }
-            if gained.elapsed() > STALL_TIMEOUT {
-                // The program on the host dies with the child.
-                child.kill().ok();
-                child.wait().ok();
-                bail!(
-                    "{title}: no byte for {} s at {had} of {}",
-                    STALL_TIMEOUT.as_secs(),
-                    self.size
-                );
-            }
-            progress.show(had, started.elapsed());
-            std::thread::sleep(TICK);
+    ) -> Result<Download> {
+        let job = Job {
+            state,
+            lines,
+            host,
+            title,
+            url: &self.url,
+            size: self.size,
+            output: self.directory.join(title.replace(' ', "-")),
+            client: self.client,
         };
-        let ended = Instant::now();
-        progress.end();
-        let read = |stream: Option<&mut dyn Read>| {
-            let mut text = String::new();
-            if let Some(stream) = stream {
-                // Not text: nothing to show.
-                stream.read_to_string(&mut text).ok();
-            }
-            text
-        };
-        let said = read(child.stdout.as_mut().map(|stream| stream as &mut dyn Read));
-        if !status.success() {
-            let errors = read(child.stderr.as_mut().map(|stream| stream as &mut dyn Read));
-            let last = errors.lines().rev().find(|line| !line.trim().is_empty());
-            bail!(
-                "{title}: the client failed ({status}): {}",
-                last.unwrap_or("without a word")
-            );
-        }
-        Ok(Watched {
-            seconds: (ended - started).as_secs_f64(),
-            ttfb_ms: (first.unwrap_or(ended) - started).as_secs_f64() * 1e3,
-            said,
-        })
+        let download = job.run()?;
+        println!(
+            "{title:<18} {:.2} s, {:.2} Mbit/s",
+            download.seconds,
+            download.mbit_s(self.size)
+        );
+        Ok(download)
     }
 
     fn print(&self, figures: &Figures, [without, with]: [&Download; 2]) {
@@ -479,91 +381,6 @@ impl<'a> Demo<'a> {
     }
 }
 
-/// What was seen of a client from outside.
-struct Watched {
-    seconds: f64,
-    ttfb_ms: f64,
-    said: String,
-}
-
-/// Shows how a download gets on, and what each internet line carries.
-struct Progress<'a> {
-    state: &'a StateDirectory,
-    title: &'a str,
-    size: u64,
-    shown: Instant,
-    last: (u64, [u64; 2]),
-    in_place: bool,
-}
-
-impl<'a> Progress<'a> {
-    fn new(state: &'a StateDirectory, title: &'a str, size: u64) -> Self {
-        Self {
-            state,
-            title,
-            size,
-            shown: Instant::now(),
-            last: (0, line_bytes(state)),
-            in_place: std::io::stdout().is_terminal(),
-        }
-    }
-
-    fn show(&mut self, have: u64, elapsed: Duration) {
-        let since = self.shown.elapsed();
-        if since < SHOW[usize::from(!self.in_place)] {
-            return;
-        }
-        let lines = line_bytes(self.state);
-        let rate = |now: u64, before: u64| {
-            now.saturating_sub(before) as f64 * 8.0 / since.as_secs_f64() / 1e6
-        };
-        let bar = usize::try_from(have * 24 / self.size).unwrap_or(24).min(24);
-        let text = format!(
-            "{:<18} [{:<24}] {:>3} % {:>4} s  {:>6.2} Mbit/s  line A {:>5.2}  line B {:>5.2}",
-            self.title,
-            "#".repeat(bar),
-            have * 100 / self.size,
-            elapsed.as_secs(),
-            rate(have, self.last.0),
-            rate(lines[0], self.last.1[0]),
-            rate(lines[1], self.last.1[1]),
-        );
-        if self.in_place {
-            print!("\r{text}\x1b[K");
-            // Progress that cannot be shown is no reason to stop.
-            std::io::stdout().flush().ok();
-        } else {
-            println!("{text}");
-        }
-        self.shown = Instant::now();
-        self.last = (have, lines);
-    }
-
-    fn end(&mut self) {
-        if self.in_place {
-            print!("\r\x1b[K");
-            std::io::stdout().flush().ok();
-        }
-        println!("{:<18} done", self.title);
-    }
-}
-
-/// Bytes that came down each internet line.
-fn line_bytes(state: &StateDirectory) -> [u64; 2] {
-    let Ok(status) = ask::<LabStatus>(state, &Request::Status) else {
-        return [0; 2];
-    };
-    ["wan-a", "wan-b"].map(|name| {
-        let line = status.lines.iter().find(|line| line.name == name);
-        line.map_or(0, |line| line.from_b.bytes)
-    })
-}
-
-/// A word for the shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 fn bytes_text(bytes: u64) -> String {
     if bytes >= 10 << 20 {
         format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
@@ -588,25 +405,6 @@ fn write_random(path: &Path, size: u64) -> Result<()> {
         to.flush()
     };
     write().with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn sha256_of(path: &Path) -> Result<String> {
-    let read = || -> std::io::Result<String> {
-        let mut from = BufReader::new(File::open(path)?);
-        let (mut hash, mut buffer) = (Sha256::new(), vec![0; 64 * 1024]);
-        loop {
-            match from.read(&mut buffer)? {
-                0 => break,
-                count => hash.update(&buffer[..count]),
-            }
-        }
-        Ok(hash
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect())
-    };
-    read().with_context(|| format!("cannot read {}", path.display()))
 }
 
 #[cfg(test)]
@@ -651,23 +449,12 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_one_word_for_the_shell() {
-        assert_eq!(quoted("/a b/it's"), r"'/a b/it'\''s'");
-    }
-
-    #[test]
-    fn a_random_file_has_its_size_and_its_hash() {
+    fn a_random_file_has_its_size_and_no_repeated_block() {
         let path = std::env::temp_dir().join(format!("lab-demo-{}", std::process::id()));
         write_random(&path, 1_001).unwrap();
         let bytes = std::fs::read(&path).unwrap();
-        std::fs::write(&path, b"abc").unwrap();
-        let hash = sha256_of(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(bytes.len(), 1_001);
         assert_ne!(bytes[..8], bytes[8..16]);
-        assert_eq!(
-            hash,
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
     }
 }

@@ -16,6 +16,8 @@ pub mod control;
 pub mod daemon;
 /// The measured download.
 pub mod demo;
+/// One watched download.
+pub mod download;
 /// The lines' forwarding.
 pub mod fabric;
 /// Namespaces with real programs in them.
