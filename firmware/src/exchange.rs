@@ -37,6 +37,7 @@ pub use why::{Declined, Why};
 
 use crate::budget::{EXCHANGES_MAX, REQUEST_BYTES_MAX};
 use crate::classify::{self, REASONS};
+use crate::fetch::Failure;
 use crate::fetch::response::{ReplyHead, judge_probe};
 use crate::fetch::{self};
 use crate::links::peer::{self, Peer};
@@ -53,6 +54,8 @@ const HOLD_MAX: Duration = Duration::from_millis(1000);
 const WINDOW_BLOCKS: [usize; 3] = [256, 128, 64];
 /// A link that failed this often in one exchange is not asked again in it.
 const LINK_FAILURES_MAX: u8 = 3;
+/// The own line's origin refused or broke off so often in a row, without a byte: it will not serve this object.
+const OWN_FAULTS_MAX: u8 = 2;
 /// Pause before a link that failed is asked again.
 const LINK_PAUSE: Duration = Duration::from_millis(300);
 /// How long the client may take to close after our FIN was acknowledged.
@@ -474,6 +477,7 @@ impl<'m> Exchanges<'m> {
                 head_len,
                 bytes,
                 failures,
+                own_faults,
                 progress_at,
                 ..
             } = slot;
@@ -485,6 +489,7 @@ impl<'m> Exchanges<'m> {
                         plan.on_bytes(now, LinkId::UPLINK, part.len() as u64);
                         bytes[0] += part.len() as u64;
                         failures[0] = 0;
+                        *own_faults = 0;
                         *progress_at = now;
                         counts.add(Counter::BytesUplink, part.len() as u64);
                         counts.add(Counter::BytesDuplicate, written.duplicate as u64);
@@ -524,6 +529,16 @@ impl<'m> Exchanges<'m> {
                         self.release(now, id, Why::Line(failure), shared, way);
                     }
                     State::Stitching | State::Closing { .. } => {
+                        match failure {
+                            // Silence may end.
+                            Failure::Connect => {}
+                            Failure::EarlyEnd
+                            | Failure::Grammar
+                            | Failure::Unasked
+                            | Failure::Refused(_) => {
+                                slot.own_faults = slot.own_faults.saturating_add(1);
+                            }
+                        }
                         slot.on_link_failed(now, LinkId::UPLINK, &mut self.counts);
                     }
                 },
@@ -569,6 +584,7 @@ impl<'m> Exchanges<'m> {
             return;
         }
         let mut usable = [false; LINKS_MAX];
+        let mut is_possible = false;
         for (i, usable) in usable.iter_mut().enumerate() {
             let link = LinkId::from_index(i);
             if slot.plan.is_stalled(now, link) {
@@ -583,8 +599,10 @@ impl<'m> Exchanges<'m> {
             let is_up = link
                 .peer_index()
                 .is_none_or(|peer| shared.peers[peer].is_up());
+            is_possible |= is_up && slot.may_use(link);
             *usable = is_up && slot.may_use(link) && now >= slot.paused_until[i];
         }
+        slot.is_hopeless = !is_possible;
         let Some(request) = slot.request else { return };
         if usable[0] && slot.fetch.is_idle() {
             slot.fetch.open(now, shared.stack, slot.flow.ends.origin);

@@ -151,6 +151,8 @@ impl Stack<'static> {
 fn socket<'m>(rx: &'m mut [u8], tx: &'m mut [u8]) -> tcp::Socket<'m> {
     let mut socket = tcp::Socket::new(tcp::SocketBuffer::new(rx), tcp::SocketBuffer::new(tx));
     socket.set_timeout(Some(SOCKET_TIMEOUT));
+    // Every burst is acknowledged at once: the origin's slow start goes by ACKs.
+    socket.set_ack_delay(None);
     socket
 }
 

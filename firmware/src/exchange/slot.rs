@@ -4,7 +4,7 @@ use heapless::Vec;
 use smoltcp::time::Instant;
 
 use super::flow::{self, ClientSegment, Flow};
-use super::{Counter, ExchangeId, HOLD_MAX, LINK_FAILURES_MAX, LINK_PAUSE, Why};
+use super::{Counter, ExchangeId, HOLD_MAX, LINK_FAILURES_MAX, LINK_PAUSE, OWN_FAULTS_MAX, Why};
 use crate::budget::{
     REPLY_HEAD_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_HEAD_BYTES_MAX, STITCH_BLOCK_BYTES,
 };
@@ -53,6 +53,10 @@ pub(super) struct Exchange {
     pub(super) stream_len: u64,
     pub(super) failures: [u8; LINKS_MAX],
     pub(super) paused_until: [Instant; LINKS_MAX],
+    /// Refusals and breaks of the own line since its last byte.
+    pub(super) own_faults: u8,
+    /// No link is left that could bring what is missing.
+    pub(super) is_hopeless: bool,
     pub(super) bytes: [u64; LINKS_MAX],
     pub(super) progress_at: Instant,
     /// The reply, or the client's request, says that the connection ends with this response.
@@ -82,6 +86,8 @@ impl Exchange {
             sender: flow.sender(Instant::ZERO),
             stream_len: 0,
             failures: [0; LINKS_MAX],
+            own_faults: 0,
+            is_hopeless: false,
             paused_until: [Instant::ZERO; LINKS_MAX],
             bytes: [0; LINKS_MAX],
             progress_at: Instant::ZERO,
@@ -104,6 +110,8 @@ impl Exchange {
         self.window_blocks = window_blocks;
         self.stream_len = 0;
         self.failures = [0; LINKS_MAX];
+        self.own_faults = 0;
+        self.is_hopeless = false;
         self.paused_until = [now; LINKS_MAX];
         self.bytes = [0; LINKS_MAX];
         self.progress_at = now;
@@ -260,9 +268,13 @@ impl Exchange {
         })
     }
 
-    /// The own line is never given up: as long as it can fetch, the client must not see an early end.
+    /// An own line that is silent is never given up: as long as it may fetch, the client must not see an
+    /// early end. One whose origin breaks off or refuses, twice in a row without a byte, is.
     pub(super) fn may_use(&self, link: LinkId) -> bool {
-        link == LinkId::UPLINK || self.failures[link.index()] < LINK_FAILURES_MAX
+        match link.peer_index() {
+            None => self.own_faults < OWN_FAULTS_MAX,
+            Some(_) => self.failures[link.index()] < LINK_FAILURES_MAX,
+        }
     }
 
     pub(super) fn on_link_failed(

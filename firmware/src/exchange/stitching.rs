@@ -273,7 +273,7 @@ impl Exchange {
             State::Stitching if !acked => {
                 let is_starved = self.extents.contiguous_end() < self.stream_len
                     && self.sender.acked_position() == self.extents.contiguous_end()
-                    && now >= self.progress_at + STARVED_MAX;
+                    && (self.is_hopeless || now >= self.progress_at + STARVED_MAX);
                 if is_starved {
                     Verdict::Cut
                 } else {

@@ -489,6 +489,8 @@ impl<'m> Lender<'m> {
                 }
             }
         }
+        // The connection may have opened just now.
+        lending.ask_waiting(now, stack);
         // A full session is the neighbour's slowness, not the origin's.
         let is_waiting_for_origin = lending.is_busy() && session.room() >= CONTROL_BYTES * 2;
         if is_waiting_for_origin && now >= lending.progress_at + STALL {
