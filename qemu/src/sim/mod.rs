@@ -172,8 +172,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .unwrap_or_else(|broken| broken.into_inner());
     let seconds = begun.elapsed().as_secs_f64().max(0.001);
     println!(
-        "{} runs, {} failed; {:.0} runs/s, {:.1} M frames, {:.0} s of virtual time",
+        "{} runs ({} stitched), {} failed; {:.0} runs/s, {:.1} M frames, {:.0} s of virtual time",
         tally.runs,
+        tally.stitched,
         tally.failed,
         tally.runs as f64 / seconds,
         tally.events as f64 / 1e6,
@@ -225,6 +226,8 @@ struct Tally {
     failed: usize,
     events: u64,
     virtual_us: u64,
+    /// Runs in which the first router stitched a response.
+    stitched: u64,
 }
 
 fn work(
@@ -254,19 +257,23 @@ fn work(
             }
             (report, wrong)
         });
-        let (events, virtual_us, wrong) = match caught {
+        let (report, wrong) = match caught {
             Ok((report, wrong)) => {
                 if trace.print {
                     print_report(&report);
                 }
-                (report.events, report.end_us, wrong)
+                (Some(report), wrong)
             }
-            Err(panic) => (0, 0, vec![format!("panic: {}", panic_text(&*panic))]),
+            Err(panic) => (None, vec![format!("panic: {}", panic_text(&*panic))]),
         };
         let mut tally = tally.lock().unwrap_or_else(|broken| broken.into_inner());
         tally.runs += 1;
-        tally.events += events;
-        tally.virtual_us += virtual_us;
+        if let Some(report) = report {
+            tally.events += report.events;
+            tally.virtual_us += report.end_us;
+            let stitched = report.counters[0].get("exchange.stitched");
+            tally.stitched += u64::from(stitched.is_some_and(|count| *count > 0));
+        }
         if !wrong.is_empty() {
             tally.failed += 1;
             println!("FAIL fault {} seed {seed}", fault.name);
@@ -297,6 +304,12 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 fn print_report(report: &Report) {
     for (index, console) in report.consoles.iter().enumerate() {
         println!("--- console {index}\n{console}");
+        for (name, value) in report.counters[index]
+            .iter()
+            .filter(|(_, value)| **value > 0)
+        {
+            println!("    {name} {value}");
+        }
     }
     println!("--- outcomes");
     for outcome in report.outcomes.iter().flatten().flatten() {

@@ -9,6 +9,7 @@
 //!                      └──air──▶ every other router
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use firmware::budget::Memory;
@@ -201,6 +202,8 @@ pub struct Report {
     pub lines: Vec<[LineCounts; 5]>,
     /// What the consoles said, by router.
     pub consoles: Vec<String>,
+    /// Counters of each router at the end, by `stage.name`.
+    pub counters: Vec<BTreeMap<String, u64>>,
     /// What no run may show.
     pub violations: Vec<String>,
     /// Hash over all arrivals.
@@ -587,7 +590,43 @@ impl World<'_> {
         self.hash = hash;
     }
 
+    /// All counters of a router, as its console tells them.
+    fn counters(&mut self, index: usize) -> BTreeMap<String, u64> {
+        let (answer, _reboot) = self.nodes[index].console(self.now_us, "counters");
+        answer
+            .lines()
+            .filter_map(|line| {
+                let (name, value) = line.trim().rsplit_once([' ', '='])?;
+                Some((name.trim().to_string(), value.parse().ok()?))
+            })
+            .collect()
+    }
+
+    /// U5: what must be at rest is.
+    fn check_rest(&mut self, index: usize, counters: &BTreeMap<String, u64>) {
+        let value = |name: &str| counters.get(name).copied();
+        let (free, total) = (value("pool.blocks-free"), value("pool.blocks-total"));
+        if free != total {
+            let text = format!("router {index}: {free:?} of {total:?} blocks free at rest");
+            self.violations.push(text);
+        }
+        for name in ["pool.exchanges", "pool.lendings"] {
+            if let Some(left) = value(name).filter(|left| *left > 0) {
+                let text = format!("router {index}: {name} = {left} at rest");
+                self.violations.push(text);
+            }
+        }
+    }
+
     fn report(mut self, end_us: u64) -> Report {
+        let counters: Vec<BTreeMap<String, u64>> = (0..self.nodes.len())
+            .map(|index| self.counters(index))
+            .collect();
+        if self.clients.iter().all(Client::is_done) {
+            for (index, counters) in counters.iter().enumerate() {
+                self.check_rest(index, counters);
+            }
+        }
         for (index, node) in self.nodes.iter().enumerate() {
             if node.idle_spins() > 1_000 {
                 let text = format!(
@@ -618,6 +657,7 @@ impl World<'_> {
                 .map(|pipes| std::array::from_fn(|wire| pipes[wire].counts()))
                 .collect(),
             consoles: self.consoles,
+            counters,
             violations: self.violations,
             hash: self.hash,
             events: self.events,
