@@ -107,7 +107,13 @@ struct Connection {
     /// Nothing more is said on it.
     mute: bool,
     closing: bool,
+    /// When a connection whose bytes are all acknowledged is given up.
+    give_up_us: Option<u64>,
 }
+
+/// smoltcp may forget to repeat a FIN that was lost in a burst of losses: a server's kernel would not, so the
+/// connection is reset after this long.
+const FIN_PATIENCE_US: u64 = 20_000_000;
 
 /// The internet.
 pub struct Internet {
@@ -288,6 +294,7 @@ impl Internet {
             sending: None,
             mute: false,
             closing: false,
+            give_up_us: None,
         });
     }
 
@@ -351,6 +358,19 @@ impl Internet {
             }
         }
         loop {
+            if connection.closing && socket.send_queue() == 0 {
+                let give_up = *connection
+                    .give_up_us
+                    .get_or_insert(now_us + FIN_PATIENCE_US);
+                let is_unheard = matches!(
+                    socket.state(),
+                    tcp::State::FinWait1 | tcp::State::LastAck | tcp::State::Closing
+                );
+                if is_unheard && now_us >= give_up {
+                    socket.abort();
+                }
+                return Some(give_up).filter(|at| *at > now_us && is_unheard);
+            }
             if connection.mute || connection.closing {
                 return None;
             }

@@ -243,7 +243,8 @@ impl Tap {
             wrong.push("data after RST".to_string());
         }
         if let Some(fin) = flow.fin {
-            if before(fin, to) {
+            // A bare ACK after the FIN stands one further on; it carries nothing.
+            if before(fin, to) && !payload.is_empty() {
                 wrong.push(format!("data to {to} beyond the FIN at {fin}"));
             }
             if seen.fin && fin != to {
