@@ -405,6 +405,22 @@ impl World<'_> {
             }
         }
         let end_us = done_us.unwrap_or(self.setup.limit_us);
+        let is_over = done_us.is_some();
+        let mut unrest = if is_over { self.unrest() } else { Vec::new() };
+        // A liveness message may be under way just now: at rest is what is so some time within two seconds.
+        for _ in 0..40 {
+            if unrest.is_empty() {
+                break;
+            }
+            let until = self.now_us + 50_000;
+            while let Some(at) = self.next_at().filter(|at| *at <= until) {
+                self.now_us = at.max(self.now_us);
+                self.round();
+            }
+            self.now_us = until;
+            unrest = self.unrest();
+        }
+        self.violations.append(&mut unrest);
         self.report(end_us)
     }
 
@@ -602,31 +618,31 @@ impl World<'_> {
             .collect()
     }
 
-    /// U5: what must be at rest is.
-    fn check_rest(&mut self, index: usize, counters: &BTreeMap<String, u64>) {
-        let value = |name: &str| counters.get(name).copied();
-        let (free, total) = (value("pool.blocks-free"), value("pool.blocks-total"));
-        if free != total {
-            let text = format!("router {index}: {free:?} of {total:?} blocks free at rest");
-            self.violations.push(text);
-        }
-        for name in ["pool.exchanges", "pool.lendings"] {
-            if let Some(left) = value(name).filter(|left| *left > 0) {
-                let text = format!("router {index}: {name} = {left} at rest");
-                self.violations.push(text);
+    /// U5: what is not at rest.
+    fn unrest(&mut self) -> Vec<String> {
+        let mut unrest = Vec::new();
+        for index in 0..self.nodes.len() {
+            let counters = self.counters(index);
+            let value = |name: &str| counters.get(name).copied();
+            let (free, total) = (value("pool.blocks-free"), value("pool.blocks-total"));
+            if free != total {
+                unrest.push(format!(
+                    "router {index}: {free:?} of {total:?} blocks free at rest"
+                ));
+            }
+            for name in ["pool.exchanges", "pool.lendings"] {
+                if let Some(left) = value(name).filter(|left| *left > 0) {
+                    unrest.push(format!("router {index}: {name} = {left} at rest"));
+                }
             }
         }
+        unrest
     }
 
     fn report(mut self, end_us: u64) -> Report {
         let counters: Vec<BTreeMap<String, u64>> = (0..self.nodes.len())
             .map(|index| self.counters(index))
             .collect();
-        if self.clients.iter().all(Client::is_done) {
-            for (index, counters) in counters.iter().enumerate() {
-                self.check_rest(index, counters);
-            }
-        }
         for (index, node) in self.nodes.iter().enumerate() {
             if node.idle_spins() > 1_000 {
                 let text = format!(
