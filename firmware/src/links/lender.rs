@@ -491,9 +491,7 @@ impl<'m> Lender<'m> {
         }
         // The connection may have opened just now.
         lending.ask_waiting(now, stack);
-        // A full session is the neighbour's slowness, not the origin's.
-        let is_waiting_for_origin = lending.is_busy() && session.room() >= CONTROL_BYTES * 2;
-        if is_waiting_for_origin && now >= lending.progress_at + STALL {
+        if lending.waits_for_origin(session) && now >= lending.progress_at + STALL {
             counts.bump(Counter::FailedOrigin);
             lending.fetch.abort(stack);
             lending.refuse_all(session, pool, Refusal::Stalled);
@@ -510,7 +508,7 @@ impl<'m> Lender<'m> {
         let lendings = self
             .lendings
             .iter()
-            .filter(|lending| lending.is_busy())
+            .filter(|lending| lending.waits_for_origin(&self.sessions[lending.session]))
             .map(|lending| lending.progress_at + STALL);
         let fetches = self
             .lendings
@@ -645,6 +643,11 @@ impl Lending {
             waiting: Deque::new(),
             progress_at: Instant::ZERO,
         }
+    }
+
+    /// The origin is what it waits for: a full session is the neighbour's slowness.
+    fn waits_for_origin(&self, session: &Session) -> bool {
+        self.is_busy() && session.room() >= CONTROL_BYTES * 2
     }
 
     fn is_busy(&self) -> bool {

@@ -57,7 +57,8 @@ pub enum Ending {
     HalfClose,
     /// RST after this many body bytes.
     AbortAfter(u64),
-    /// FIN in the middle, after this many body bytes; nothing more is read.
+    /// FIN in the middle, after this many body bytes; what comes later is answered with RST, as a kernel does
+    /// for a program that has gone.
     CloseAfter(u64),
 }
 
@@ -205,6 +206,8 @@ struct Fetch {
     outcomes: Vec<Outcome>,
     last_arrival_us: u64,
     closed: bool,
+    /// Bytes in the socket when the client left.
+    left_unread: usize,
 }
 
 /// A host on a LAN.
@@ -370,6 +373,7 @@ impl Fetch {
             outcomes: Vec::new(),
             last_arrival_us: 0,
             closed: false,
+            left_unread: 0,
         }
     }
 
@@ -382,6 +386,13 @@ impl Fetch {
         sockets: &mut SocketSet<'static>,
     ) -> Option<u64> {
         if self.closed {
+            if let (Some(handle), Ending::CloseAfter(_)) = (self.handle, self.plan.ending) {
+                let socket = sockets.get_mut::<tcp::Socket<'_>>(handle);
+                let is_new = socket.recv_queue() > self.left_unread;
+                if is_new && socket.is_open() {
+                    socket.abort();
+                }
+            }
             return None;
         }
         let Some(handle) = self.handle else {
@@ -562,6 +573,7 @@ impl Fetch {
             }
         }
         self.closed = true;
+        self.left_unread = socket.recv_queue();
         if let Some(outcome) = self.outcomes.last_mut() {
             outcome.end_us = Some(now_us);
             if outcome.end == End::Open {

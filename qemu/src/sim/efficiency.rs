@@ -118,6 +118,20 @@ pub fn measure(lines: &[Lines], size: u64) -> Result<Figures, String> {
     })
 }
 
+/// Prints the frames of one download with the neighbour.
+///
+/// # Errors
+/// A text when the download was not whole or broke a rule.
+pub fn trace(size: u64) -> Result<(), String> {
+    let trace = TraceTo {
+        print: true,
+        captures: None,
+    };
+    let (_, report) = download(&lines(), 0, true, size, &trace)?;
+    super::print_report(&report);
+    Ok(())
+}
+
 /// Prints the table of all sizes.
 ///
 /// # Errors

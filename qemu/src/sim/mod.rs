@@ -50,7 +50,8 @@ pub struct Args {
     /// Lists the faults.
     #[arg(long)]
     list: bool,
-    /// Measures instead what the neighbour is worth, for sizes from 64 KiB to 32 MiB.
+    /// Measures instead what the neighbour is worth, for sizes from 64 KiB to 32 MiB; with --trace and --seed,
+    /// prints the frames of one accelerated download of that many KiB.
     #[arg(long)]
     efficiency: bool,
     /// Prints every frame's arrival; for one seed.
@@ -113,7 +114,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.efficiency {
         return std::thread::Builder::new()
             .stack_size(STACK_BYTES)
-            .spawn(efficiency::print_table)
+            .spawn(move || match args.seed {
+                Some(kib) if args.trace => efficiency::trace(kib << 10),
+                Some(_) | None => efficiency::print_table(),
+            })
             .context("cannot start a thread")?
             .join()
             .map_err(|panic| anyhow!("panic: {}", panic_text(&*panic)))?

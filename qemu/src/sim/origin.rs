@@ -127,8 +127,19 @@ pub struct Internet {
     at: Option<u64>,
 }
 
+/// smoltcp's clock runs this much faster than time: its shortest retransmission time-out of 1 s, and its longest
+/// of 60 s, become 250 ms and 15 s, about what a server's kernel has. Measured times scale with it.
+const CLOCK: u64 = 4;
+
 fn instant(us: u64) -> Instant {
-    Instant::from_micros(i64::try_from(us).unwrap_or(i64::MAX))
+    Instant::from_micros(i64::try_from(us.saturating_mul(CLOCK)).unwrap_or(i64::MAX))
+}
+
+/// The time that the stack calls `at`; never before it.
+fn time_of(at: Instant) -> u64 {
+    u64::try_from(at.total_micros())
+        .unwrap_or(0)
+        .div_ceil(CLOCK)
 }
 
 impl Internet {
@@ -272,7 +283,7 @@ impl Internet {
         });
         socket.set_nagle_enabled(false);
         // Long: a server keeps a client that sleeps; short enough that lost clients do not pile up.
-        socket.set_timeout(Some(Duration::from_secs(900)));
+        socket.set_timeout(Some(Duration::from_secs(900 * CLOCK)));
         if socket
             .listen((IpAddress::Ipv4(to), tcp.dst_port()))
             .is_err()
@@ -339,7 +350,7 @@ impl Internet {
             wake = earliest(wake, port.poll_at());
         }
         let stack = self.iface.poll_at(now, &self.sockets);
-        let stack = stack.map(|at| u64::try_from(at.total_micros()).unwrap_or(0));
+        let stack = stack.map(time_of);
         self.at = earliest(wake, stack);
     }
 

@@ -73,6 +73,7 @@ pub struct Tap {
     flows: BTreeMap<Key, Flow>,
     report: TapReport,
     corruption: bool,
+    reordering: bool,
 }
 
 /// The fields of a TCP segment that matter here.
@@ -92,10 +93,12 @@ struct Seen {
 }
 
 impl Tap {
-    /// An observer; with `corruption`, a bad checksum may come through from the lines.
-    pub fn new(corruption: bool) -> Self {
+    /// An observer; with `corruption`, a bad checksum may come through from the lines, with `reordering` an old
+    /// segment behind a reset.
+    pub fn new(corruption: bool, reordering: bool) -> Self {
         Self {
             corruption,
+            reordering,
             ..Self::default()
         }
     }
@@ -239,7 +242,7 @@ impl Tap {
         };
         let from = seen.seq.wrapping_sub(server_first);
         let to = from.wrapping_add(payload.len() as u32);
-        if flow.reset && !payload.is_empty() {
+        if flow.reset && !payload.is_empty() && !self.reordering {
             wrong.push("data after RST".to_string());
         }
         if let Some(fin) = flow.fin {

@@ -166,8 +166,8 @@ impl Setup {
         self.lines.len() + resets
     }
 
-    /// Some line flips bits.
-    fn corrupts(&self) -> bool {
+    /// Some line is, now or later, so.
+    fn any_line(&self, is_so: impl Fn(&Shape) -> bool) -> bool {
         let acts = self.acts.iter().filter_map(|(_, act)| match act {
             Act::Line(_, _, shape) => Some(*shape),
             Act::Reset(_) | Act::Console(..) => None,
@@ -176,7 +176,7 @@ impl Setup {
             .iter()
             .flat_map(|lines| Wire::ALL.map(|wire| lines.shape(wire)))
             .chain(acts)
-            .any(|shape| shape.corrupt_ppm > 0)
+            .any(|shape| is_so(&shape))
     }
 }
 
@@ -303,6 +303,8 @@ pub fn run(setup: &Setup, memories: Vec<&'static mut Memory>, trace: &TraceTo) -
             Capture::create(&path).ok()
         })
         .collect();
+    let corruption = setup.any_line(|shape| shape.corrupt_ppm > 0);
+    let reordering = setup.any_line(|shape| shape.reorder_ppm > 0);
     let mut world = World {
         setup,
         now_us: 0,
@@ -314,7 +316,9 @@ pub fn run(setup: &Setup, memories: Vec<&'static mut Memory>, trace: &TraceTo) -
             setup.origin.clone(),
             setup.first_isns.1.map_or(origin_seed, seed_of_first_isn),
         ),
-        taps: (0..count).map(|_| Tap::new(setup.corrupts())).collect(),
+        taps: (0..count)
+            .map(|_| Tap::new(corruption, reordering))
+            .collect(),
         next_act: 0,
         boots: 0,
         consoles: vec![String::new(); count],
