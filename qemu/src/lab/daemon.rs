@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -298,7 +298,7 @@ fn answer(
 fn capture(
     lab: &Lab,
     line: &str,
-    file: &PathBuf,
+    file: &Path,
     side: crate::lab::fabric::Side,
     hold: bool,
     stream: &mut UnixStream,

@@ -243,21 +243,21 @@ impl<'a> Demo<'a> {
         let figures = Figures {
             size_bytes: self.size,
             without: Without {
-                seconds: without.seconds,
-                mbit_s: line_a,
-                ttfb_ms: without.ttfb_ms,
+                seconds: rounded(without.seconds),
+                mbit_s: rounded(line_a),
+                ttfb_ms: rounded(without.ttfb_ms),
             },
             with: With {
-                seconds: with.seconds,
-                mbit_s: mbit_s(&with),
-                ttfb_ms: with.ttfb_ms,
+                seconds: rounded(with.seconds),
+                mbit_s: rounded(mbit_s(&with)),
+                ttfb_ms: rounded(with.ttfb_ms),
                 bytes_uplink,
                 bytes_peers: vec![bytes_peer],
             },
-            line_a_mbit_s: line_a,
-            line_b_mbit_s: line_b,
-            air_mbit_s: air_rate,
-            efficiency: mbit_s(&with) / (line_a + line_b.min(air_rate)),
+            line_a_mbit_s: rounded(line_a),
+            line_b_mbit_s: rounded(line_b),
+            air_mbit_s: rounded(air_rate),
+            efficiency: rounded(mbit_s(&with) / (line_a + line_b.min(air_rate))),
             sha256_equal: [&without, &alone_b, &with, &air]
                 .iter()
                 .all(|download| download.sha256 == self.sha256),
@@ -379,6 +379,11 @@ impl<'a> Demo<'a> {
         );
         println!("SHA-256 {}", self.sha256);
     }
+}
+
+/// What is worth writing down of a figure.
+fn rounded(figure: f64) -> f64 {
+    (figure * 1e4).round() / 1e4
 }
 
 fn bytes_text(bytes: u64) -> String {

@@ -153,14 +153,14 @@ pub fn apply(shape: &mut Shape, change: &str) -> Result<()> {
 pub fn rate_text(bit_s: u64) -> String {
     match bit_s {
         0 => "unlimited".to_owned(),
-        rate if rate % 1_000_000 == 0 => format!("{}M", rate / 1_000_000),
-        rate if rate % 1_000 == 0 => format!("{}k", rate / 1_000),
+        rate if rate.is_multiple_of(1_000_000) => format!("{}M", rate / 1_000_000),
+        rate if rate.is_multiple_of(1_000) => format!("{}k", rate / 1_000),
         rate => rate.to_string(),
     }
 }
 
 fn delay_text(us: u64) -> String {
-    if us % 1_000 == 0 {
+    if us.is_multiple_of(1_000) {
         format!("{}ms", us / 1_000)
     } else {
         format!("{us}us")
