@@ -559,7 +559,10 @@ impl<'m> Exchanges<'m> {
         if !matches!(slot.state, State::Probing { .. }) {
             return;
         }
-        let judged = judge_probe(head, accel)
+        let target = slot
+            .request
+            .map_or(&[][..], |request| request.target.of(&slot.held));
+        let judged = judge_probe(head, target, accel)
             .map_err(Why::Plain)
             .and_then(|object| {
                 let done = slot.open(now, object, head, shared.pool);

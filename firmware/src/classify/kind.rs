@@ -16,6 +16,16 @@ pub enum PathSays {
     PartOfPage,
 }
 
+impl PathSays {
+    /// The kind that the path names.
+    pub fn kind(self) -> Option<Kind> {
+        match self {
+            PathSays::Is(kind) => Some(kind),
+            PathSays::Nothing | PathSays::PartOfPage => None,
+        }
+    }
+}
+
 /// Longest extension in the table, bytes.
 const EXTENSION_BYTES_MAX: usize = 8;
 
@@ -111,6 +121,16 @@ pub fn by_content_type(value: Option<&[u8]>) -> Option<Kind> {
     } else {
         None
     }
+}
+
+/// Whether a `Content-Type` value is `text/plain`, the default that servers give to what they do not know.
+pub fn is_plain_text(value: Option<&[u8]>) -> bool {
+    let essence = value
+        .unwrap_or_default()
+        .split(|&byte| byte == b';')
+        .next()
+        .unwrap_or_default();
+    essence.trim_ascii_end().eq_ignore_ascii_case(b"text/plain")
 }
 
 #[cfg(test)]

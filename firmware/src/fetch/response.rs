@@ -55,7 +55,7 @@ impl Object {
 ///
 /// # Errors
 /// Why it is left alone; the first reason found.
-pub fn judge_probe(reply: &ReplyHead, settings: &Accel) -> Result<Object, Reason> {
+pub fn judge_probe(reply: &ReplyHead, target: &[u8], settings: &Accel) -> Result<Object, Reason> {
     if reply.status != 200 {
         return Err(Reason::ReplyStatus);
     }
@@ -75,7 +75,14 @@ pub fn judge_probe(reply: &ReplyHead, settings: &Accel) -> Result<Object, Reason
     if total < settings.threshold_bytes.max(1) {
         return Err(Reason::ReplySmall);
     }
-    match kind::by_content_type(reply.content_type.as_deref()) {
+    // Servers call what they do not know plain text; then the path's word counts.
+    let said = match kind::by_content_type(reply.content_type.as_deref()) {
+        None if kind::is_plain_text(reply.content_type.as_deref()) => {
+            kind::by_target(target).kind()
+        }
+        said => said,
+    };
+    match said {
         None => return Err(Reason::ReplyType),
         Some(kind) if !settings.types.has(kind) => return Err(Reason::ReplyKindOff),
         Some(_) => {}

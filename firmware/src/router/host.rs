@@ -76,12 +76,10 @@ impl Host for Router<'_> {
     }
 
     fn write_status(&self, out: &mut dyn Write, kv: bool) -> fmt::Result {
-        let uptime_s = self.uptime().secs();
         let (sessions, lendings) = self.accelerator.lender.active();
         let pool = &self.accelerator.pool;
         let exchanges = self.accelerator.exchanges.active();
         if kv {
-            writeln!(out, "uptime_s={uptime_s}")?;
             for (name, port) in [("lan", Port::Lan), ("wan", Port::Wan), ("air", Port::Air)] {
                 match self.addresses[port.index()].cidr {
                     Some(cidr) => writeln!(out, "{name}.address={cidr}")?,
@@ -109,7 +107,7 @@ impl Host for Router<'_> {
             writeln!(out, "blocks_free={}", pool.blocks_free())?;
             return writeln!(out, "blocks_total={}", pool.blocks_total());
         }
-        writeln!(out, "{}, up {uptime_s} s", self.version())?;
+        writeln!(out, "{}", self.version())?;
         for (name, port) in [("LAN", Port::Lan), ("WAN", Port::Wan), ("air", Port::Air)] {
             let own = &self.addresses[port.index()];
             match (own.cidr, own.gateway) {

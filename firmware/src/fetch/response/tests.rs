@@ -21,7 +21,7 @@ fn probe(lines: &str) -> Result<Object, Reason> {
 
 fn judge(head: &str) -> Result<Object, Reason> {
     let reply = parse(head).unwrap_or_else(|refused| panic!("{refused:?}: {head}"));
-    judge_probe(&reply.expect("a whole head"), &Accel::new())
+    judge_probe(&reply.expect("a whole head"), b"/download", &Accel::new())
 }
 
 fn object() -> Object {
@@ -178,7 +178,7 @@ fn o17_an_odd_etag_is_not_split() {
     let eight_bit = b"HTTP/1.1 200 OK\r\nContent-Length: 524288\r\nETag: \"\xe4\"\r\n\r\n";
     let reply = parse(eight_bit).unwrap().unwrap();
     assert_eq!(
-        judge_probe(&reply, &Accel::new()),
+        judge_probe(&reply, b"/download", &Accel::new()),
         Err(Reason::ReplyOddEtag)
     );
     let twice = format!("HTTP/1.1 200 OK\r\n{ETAG}ETag: \"v2\"\r\n\r\n");
@@ -430,7 +430,7 @@ fn o32_unknown_and_eight_bit_fields_do_not_matter() {
     );
     let name = b"HTTP/1.1 200 OK\r\nContent-Length: 524288\r\nETag: \"v1\"\r\nX: \"\xe4\"\r\n\r\n";
     let reply = parse(name).unwrap().unwrap();
-    assert!(judge_probe(&reply, &Accel::new()).is_ok());
+    assert!(judge_probe(&reply, b"/download", &Accel::new()).is_ok());
 }
 
 #[test]
@@ -606,4 +606,25 @@ proptest! {
             prop_assert_eq!(lengths.as_slice(), reply.content_length.as_slice());
         }
     }
+}
+
+#[test]
+fn plain_text_is_what_its_path_names() {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: 524288\r\nContent-Type: text/plain; charset=utf-8\r\n{ETAG}\r\n"
+    );
+    let reply = parse(&head).unwrap().unwrap();
+    assert!(judge_probe(&reply, b"/a.iso", &Accel::new()).is_ok());
+    for target in [&b"/download"[..], b"/a.txt", b"/"] {
+        assert_eq!(
+            judge_probe(&reply, target, &Accel::new()),
+            Err(Reason::ReplyType)
+        );
+    }
+    let page = head.replace("text/plain", "text/html");
+    let reply = parse(&page).unwrap().unwrap();
+    assert_eq!(
+        judge_probe(&reply, b"/a.iso", &Accel::new()),
+        Err(Reason::ReplyType)
+    );
 }
