@@ -55,7 +55,7 @@ const WINDOW_BLOCKS: [usize; 3] = [256, 128, 64];
 /// A link that failed this often in one exchange is not asked again in it.
 const LINK_FAILURES_MAX: u8 = 3;
 /// The own line's origin refused or broke off so often in a row, without a byte: it will not serve this object.
-const OWN_FAULTS_MAX: u8 = 2;
+const OWN_FAULTS_MAX: u8 = 3;
 /// Pause before a link that failed is asked again.
 const LINK_PAUSE: Duration = Duration::from_millis(300);
 /// How long the client may take to close after our FIN was acknowledged.

@@ -269,7 +269,7 @@ impl Exchange {
     }
 
     /// An own line that is silent is never given up: as long as it may fetch, the client must not see an
-    /// early end. One whose origin breaks off or refuses, twice in a row without a byte, is.
+    /// early end. One whose origin breaks off or refuses, again and again without a byte, is.
     pub(super) fn may_use(&self, link: LinkId) -> bool {
         match link.peer_index() {
             None => self.own_faults < OWN_FAULTS_MAX,
