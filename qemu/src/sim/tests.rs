@@ -4,7 +4,10 @@ use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
 
 use super::behaviour::{Behaviour, Rule};
 use super::client::{Ask, Client, End, Ending, FetchPlan, Outcome};
+use super::efficiency;
 use super::origin::{Internet, OriginLog, OriginSetup, earliest};
+use super::scenario;
+use super::world::TraceTo;
 use crate::line::{Pipe, Shape};
 
 const ORIGIN: Ipv4Address = Ipv4Address::new(198, 51, 100, 10);
@@ -160,4 +163,93 @@ fn a_wished_initial_sequence_number_is_used() {
         }
     }
     assert!(seen, "a SYN with that number leaves");
+}
+
+/// Runs in a thread whose stack bears a router's memory.
+fn on_large_stack<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
+    std::thread::Builder::new()
+        .stack_size(super::STACK_BYTES)
+        .spawn(work)
+        .expect("a thread starts")
+        .join()
+        .expect("the work does not panic")
+}
+
+#[test]
+fn every_fault_is_stood_once_plain_and_once_with_the_neighbour() {
+    let wrong = on_large_stack(|| {
+        let mut wrong = Vec::new();
+        for (number, fault) in scenario::FAULTS.iter().enumerate() {
+            for plain in [true, false] {
+                let seed = 2_000 + number as u64;
+                let (_, texts) = super::run_seed(fault, seed, plain, &TraceTo::default());
+                wrong.extend(
+                    texts
+                        .iter()
+                        .map(|text| format!("{} plain {plain}: {text}", fault.name)),
+                );
+            }
+        }
+        wrong
+    });
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Seeds that failed once, with what it was.
+const MENDED: &[(&str, u64)] = &[
+    // A lending on a full session named a deadline long past: the main loop span.
+    ("cut-air", 387),
+    ("cut-air", 1299),
+];
+
+#[test]
+fn seeds_that_failed_once_fail_no_more() {
+    for (name, seed) in MENDED {
+        let fault = scenario::fault(name).expect("in the table");
+        let wrong =
+            on_large_stack(move || super::run_seed(fault, *seed, false, &TraceTo::default()).1);
+        assert!(wrong.is_empty(), "{name} {seed}: {wrong:#?}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_and_another_seed_another() {
+    let hash = |seed| {
+        on_large_stack(move || {
+            let fault = scenario::fault("none").expect("in the table");
+            super::run_seed(fault, seed, false, &TraceTo::default())
+                .0
+                .hash
+        })
+    };
+    assert_eq!(hash(5), hash(5));
+    assert_ne!(hash(5), hash(6));
+}
+
+#[test]
+fn a_large_file_comes_with_the_sum_of_both_lines() {
+    let figures =
+        on_large_stack(|| efficiency::measure(&efficiency::lines(), 32 << 20)).expect("whole");
+    assert!(figures.efficiency_permille() >= 930, "{figures:?}");
+    // Loss-free lines: nothing twice, nothing out of order.
+    assert_eq!((figures.bytes_again, figures.out_of_order), (0, 0));
+    assert!(figures.shares[1] > (12 << 20), "{figures:?}");
+}
+
+#[test]
+fn no_file_from_64_kib_up_is_slower_than_alone_plus_the_head() {
+    for size in [64 << 10, 256 << 10, 1 << 20] {
+        let lines = efficiency::lines();
+        let figures = on_large_stack(move || efficiency::measure(&lines, size)).expect("whole");
+        let bound = figures.bound_us(efficiency::lines()[0].wan_down);
+        assert!(figures.with_us <= bound, "{figures:?}, bound {bound} µs");
+    }
+}
+
+#[test]
+fn a_plain_download_fills_the_line() {
+    let figures =
+        on_large_stack(|| efficiency::measure(&efficiency::lines(), 8 << 20)).expect("whole");
+    let share = (8_u64 << 20) * 8 * 1_000_000 / figures.a_us * 1_000 / 8_000_000;
+    assert!(share >= 880, "{share} permille of the rate");
 }
