@@ -353,6 +353,12 @@ impl<'m> Exchanges<'m> {
     ) -> Decision {
         let slot = &mut self.slots[id.index()];
         let is_quiet = !reply.fin && !reply.rst && reply.payload_len == 0;
+        if reply.syn && !reply.rst && slot.state != State::Free {
+            // The ACK of its SYN was lost. The request that would have carried another is held here, and what
+            // the client says now may be an answer to a stitched segment: only the router can repeat it.
+            slot.acknowledge_origin(now, way);
+            return Decision::Taken;
+        }
         match slot.state {
             State::Free => Decision::Forward,
             State::Collecting | State::Probing { .. } | State::Opening => {

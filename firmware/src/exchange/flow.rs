@@ -125,6 +125,8 @@ pub struct Reply {
     pub seq: u32,
     /// Acknowledgment number, as the origin counts.
     pub ack: u32,
+    /// SYN bit.
+    pub syn: bool,
     /// FIN bit.
     pub fin: bool,
     /// RST bit.

@@ -205,26 +205,35 @@ impl Exchange {
 
     /// Resets the origin's side of the client's connection, which never carried the request.
     pub(super) fn reset_origin<W: Way>(&mut self, now: Instant, way: &mut W) {
+        if !self.control_origin(now, flags::RST | flags::ACK, 0, way) {
+            defmt::debug!("no room for a reset; the origin's own time-out ends it");
+        }
+    }
+
+    /// Acknowledges to the origin, in the client's name, what it sent before the exchange: its SYN.
+    pub(super) fn acknowledge_origin<W: Way>(&mut self, now: Instant, way: &mut W) {
+        if !self.control_origin(now, flags::ACK, self.flow.window, way) {
+            defmt::debug!("no room for an ACK; the origin asks again");
+        }
+    }
+
+    fn control_origin<W: Way>(&mut self, now: Instant, bits: u8, window: u16, way: &mut W) -> bool {
         let segment = Outgoing {
             seq: self.flow.request_seq.wrapping_sub(self.flow.request_shift),
             ack: self.flow.reply_seq.wrapping_sub(self.flow.reply_shift),
-            flags: flags::RST | flags::ACK,
-            window: 0,
+            flags: bits,
+            window,
             options: &[],
             payload_len: 0,
         };
-        if way
-            .send_tcp(
-                now,
-                self.flow.ends.wan,
-                self.flow.ends.origin,
-                &segment,
-                |_| {},
-            )
-            .is_err()
-        {
-            defmt::debug!("no room for a reset; the origin's own time-out ends it");
-        }
+        way.send_tcp(
+            now,
+            self.flow.ends.wan,
+            self.flow.ends.origin,
+            &segment,
+            |_| {},
+        )
+        .is_ok()
     }
 
     /// Sends the held request to the origin as the client sent it.

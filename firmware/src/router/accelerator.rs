@@ -273,6 +273,7 @@ impl<'m> Accelerator<'m> {
                 let reply = Reply {
                     seq: tcp.seq,
                     ack: tcp.ack,
+                    syn: tcp.has(flags::SYN),
                     fin: tcp.has(flags::FIN),
                     rst: tcp.has(flags::RST),
                     payload_len: packet.payload_len(),

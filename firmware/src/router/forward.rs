@@ -251,6 +251,11 @@ impl Router<'_> {
         out: &mut E,
     ) -> Verdict {
         if !translation.shift.is_none() {
+            if packet.tcp().is_some_and(|tcp| tcp.has(flags::SYN)) {
+                // A SYN that comes again after a stitched response: moved along with the rest, it would
+                // claim another initial sequence number.
+                return self.drop(Counter::Invalid);
+            }
             let (seq_add, ack_add) = translation.shift.additions(translation.direction);
             rewrite::shift_tcp(frame, packet, seq_add, ack_add);
         }

@@ -76,7 +76,8 @@ impl Odd {
                 }
             }
             Oddity::AcksFuture if self.rng.below(20) == 0 => {
-                let ahead = 1 + self.rng.below(1 << 20) as usize;
+                // Far beyond all windows: an ACK of bytes in flight would be a lie that nobody can detect.
+                let ahead = (1 << 24) + self.rng.below(1 << 28) as usize;
                 let future = edited(packet.clone(), |tcp| {
                     tcp.set_ack_number(tcp.ack_number() + ahead);
                 });

@@ -270,14 +270,23 @@ pub const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "ranges-stop",
-        note: "O4: ranges are ignored from some request on, for a while",
+        note: "O4: one range in the middle is answered with 200",
         apply: |setup, rng| {
             let from = 1 + rng.below(8) as u32;
-            let to = from + 1 + rng.below(3) as u32;
             let act = Behaviour::IgnoreRange { announce: true };
-            setup.origin.rules.push(Rule::between(from, to, act));
+            setup.origin.rules.push(Rule::between(from, from + 1, act));
         },
         allow: Allow::Whole,
+    },
+    Fault {
+        name: "ranges-end",
+        note: "ranges are ignored from some request on, for ever",
+        apply: |setup, rng| {
+            let from = 1 + rng.below(8) as u32;
+            let act = Behaviour::IgnoreRange { announce: true };
+            setup.origin.rules.push(Rule::between(from, u32::MAX, act));
+        },
+        allow: Allow::WholeOrCut,
     },
     Fault {
         name: "if-range-ignored",
