@@ -47,6 +47,9 @@ pub struct Args {
     /// Splitting off: plain forwarding must stand the same faults.
     #[arg(long)]
     plain: bool,
+    /// Runs each seed with splitting off as well, and fails where on is slower than 1.1 times off plus 1 s (U6).
+    #[arg(long)]
+    compare: bool,
     /// Lists the faults.
     #[arg(long)]
     list: bool,
@@ -259,6 +262,10 @@ fn work(
                     wrong.push("the same seed gave another run".to_string());
                 }
             }
+            if args.compare {
+                let (alone, _) = run_seed(fault, seed, true, &TraceTo::default());
+                wrong.extend(slower(&report, &alone));
+            }
             (report, wrong)
         });
         let (report, wrong) = match caught {
@@ -294,6 +301,35 @@ fn work(
             }
         }
     }
+}
+
+/// U6: exchanges that were whole either way and took longer with splitting.
+fn slower(with: &Report, alone: &Report) -> Vec<String> {
+    let outcomes = |report: &Report| -> Vec<client::Outcome> {
+        report
+            .outcomes
+            .iter()
+            .flatten()
+            .flatten()
+            .cloned()
+            .collect()
+    };
+    let pairs = outcomes(with).into_iter().zip(outcomes(alone));
+    pairs
+        .filter(|(with, alone)| with.end == client::End::Whole && alone.end == client::End::Whole)
+        .filter_map(|(with, alone)| {
+            let with_us = with.end_us? - with.start_us;
+            let alone_us = alone.end_us? - alone.start_us;
+            (with_us > alone_us / 10 * 11 + 1_000_000).then(|| {
+                format!(
+                    "{} bytes took {} ms, alone {} ms",
+                    with.body_bytes,
+                    with_us / 1_000,
+                    alone_us / 1_000
+                )
+            })
+        })
+        .collect()
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
