@@ -43,6 +43,7 @@ use crate::fetch::{self};
 use crate::links::peer::{self, Peer};
 use crate::links::{LINKS_MAX, LinkId};
 use crate::settings::Accel;
+use crate::split::{Plan, STALL};
 use crate::stack::{SocketId, Stack};
 use crate::stitch::extents::Pool;
 use crate::wire::http::{self};
@@ -56,6 +57,8 @@ const WINDOW_BLOCKS: [usize; 3] = [256, 128, 64];
 const LINK_FAILURES_MAX: u8 = 3;
 /// The own line's origin refused or broke off so often in a row, without a byte: it will not serve this object.
 const OWN_FAULTS_MAX: u8 = 3;
+/// How often the time that a lone own line may be silent doubles: 2 s to 16 s.
+const STALL_DOUBLINGS_MAX: u8 = 3;
 /// Pause before a link that failed is asked again.
 const LINK_PAUSE: Duration = Duration::from_millis(300);
 /// How long the client may take to close after our FIN was acknowledged.
@@ -94,6 +97,8 @@ crate::counter_stage! {
         Ranges = "ranges",
         /// Ranges taken back from a link.
         RangesLost = "ranges-lost",
+        /// Times that a plan had to start again at a byte it had forgotten; never, unless there is a bug.
+        Holes = "holes",
         /// Links that brought nothing for too long.
         Stalls = "stalls",
         /// Segments of the client that came after its request and before its response was through.
@@ -228,6 +233,10 @@ impl<'m> Exchanges<'m> {
         }
         if !peer_is_up {
             self.decline(now, payload, Why::NoPeer);
+            return None;
+        }
+        if flow.is_tiny() {
+            self.decline(now, payload, Why::TinySegments);
             return None;
         }
         let same_origin =
@@ -381,7 +390,7 @@ impl<'m> Exchanges<'m> {
         }
     }
 
-    /// Takes body bytes a link brought; returns how many were taken.
+    /// Takes body bytes a peer brought; `false` when the peer must not go on for this exchange.
     pub fn on_body(
         &mut self,
         now: Instant,
@@ -390,7 +399,7 @@ impl<'m> Exchanges<'m> {
         offset: u64,
         bytes: &[u8],
         pool: &mut Pool<'_>,
-    ) -> usize {
+    ) -> bool {
         self.slots[id.index()].on_body(now, link, offset, bytes, pool, &mut self.counts)
     }
 
@@ -398,7 +407,12 @@ impl<'m> Exchanges<'m> {
     pub fn on_peer_event(&mut self, now: Instant, link: LinkId, event: peer::Event) {
         match event {
             peer::Event::Begun(_) => {}
-            peer::Event::Done(id) => self.slots[id.index()].plan.on_done(now, link),
+            peer::Event::Done(id, first) => {
+                self.slots[id.index()].plan.on_done(now, link, first);
+            }
+            peer::Event::Dropped(id) => {
+                self.slots[id.index()].on_link_failed(now, link, &mut self.counts);
+            }
             peer::Event::Refused(id, reason) => {
                 let slot = &mut self.slots[id.index()];
                 slot.on_link_failed(now, link, &mut self.counts);
@@ -485,6 +499,7 @@ impl<'m> Exchanges<'m> {
                 failures,
                 own_faults,
                 progress_at,
+                is_doubtful,
                 ..
             } = slot;
             let counts = &mut self.counts;
@@ -492,7 +507,7 @@ impl<'m> Exchanges<'m> {
             let mut body =
                 |offset: u64, part: &[u8]| match extents.write(pool, *head_len + offset, part) {
                     Ok(written) => {
-                        plan.on_bytes(now, LinkId::UPLINK, part.len() as u64);
+                        plan.on_bytes(now, LinkId::UPLINK, offset, part.len() as u64);
                         bytes[0] += part.len() as u64;
                         failures[0] = 0;
                         *own_faults = 0;
@@ -501,6 +516,7 @@ impl<'m> Exchanges<'m> {
                         counts.add(Counter::BytesDuplicate, written.duplicate as u64);
                         if written.conflict {
                             counts.bump(Counter::BytesConflict);
+                            *is_doubtful = true;
                         }
                         part.len()
                     }
@@ -523,7 +539,9 @@ impl<'m> Exchanges<'m> {
                     }
                 }
                 fetch::Event::Done => {
-                    slot.plan.on_done(now, LinkId::UPLINK);
+                    if let Some(first) = slot.plan.oldest(LinkId::UPLINK) {
+                        slot.plan.on_done(now, LinkId::UPLINK, first);
+                    }
                     if slot.fetch.is_resting() {
                         // Asked behind a reply that closed the connection: never answered.
                         slot.plan.on_failed(LinkId::UPLINK);
@@ -576,10 +594,7 @@ impl<'m> Exchanges<'m> {
             });
         match judged {
             Ok(()) => {
-                for link in 0..LINKS_MAX {
-                    slot.plan
-                        .assume_rate(LinkId::from_index(link), self.rates[link]);
-                }
+                slot.plan.assume_rates(&self.rates);
                 self.ask(now, id, shared);
             }
             Err(why) => self.release(now, id, why, shared, way),
@@ -590,13 +605,30 @@ impl<'m> Exchanges<'m> {
     fn ask(&mut self, now: Instant, id: ExchangeId, shared: &mut Shared<'_, '_>) {
         let slot = &mut self.slots[id.index()];
         if slot.plan.is_done() {
-            return;
+            if slot.state != State::Stitching || slot.extents.contiguous_end() >= slot.stream_len {
+                return;
+            }
+            // The plan counts as arrived what is not held: asking for a byte twice is allowed,
+            // forgetting one is not.
+            self.counts.bump(Counter::Holes);
+            let first = slot.extents.contiguous_end().saturating_sub(slot.head_len);
+            slot.plan = Plan::new(now, first, slot.stream_len - slot.head_len);
         }
-        let mut usable = [false; LINKS_MAX];
-        let mut is_possible = false;
-        for (i, usable) in usable.iter_mut().enumerate() {
+        let mut usable: [bool; LINKS_MAX] = core::array::from_fn(|i| {
             let link = LinkId::from_index(i);
-            if slot.plan.is_stalled(now, link) {
+            let is_up = |peer: usize| shared.peers.get(peer).is_some_and(Peer::is_up);
+            link.peer_index().is_none_or(is_up) && slot.may_use(link)
+        });
+        slot.is_hopeless = !usable.contains(&true);
+        // An own line that is alone may think longer each time: nobody else could take over (FAULTS K8).
+        let patience = match usable[1..].contains(&true) {
+            true => 0,
+            false => slot.failures[0].min(STALL_DOUBLINGS_MAX),
+        };
+        slot.plan.set_stall(LinkId::UPLINK, STALL * (1 << patience));
+        for i in 0..LINKS_MAX {
+            let link = LinkId::from_index(i);
+            if slot.plan.is_stalled(now, link, &usable) {
                 self.counts.bump(Counter::Stalls);
                 defmt::info!("exchange {=u8}: {} stalled", id.0, link);
                 match link.peer_index() {
@@ -605,18 +637,14 @@ impl<'m> Exchanges<'m> {
                 }
                 slot.on_link_failed(now, link, &mut self.counts);
             }
-            let is_up = link
-                .peer_index()
-                .is_none_or(|peer| shared.peers[peer].is_up());
-            is_possible |= is_up && slot.may_use(link);
-            *usable = is_up && slot.may_use(link) && now >= slot.paused_until[i];
+            usable[i] &= slot.may_use(link) && now >= slot.paused_until[i];
         }
-        slot.is_hopeless = !is_possible;
         let Some(request) = slot.request else { return };
-        if usable[0] && slot.fetch.is_idle() {
+        let limit = slot.plan_limit();
+        // Not for a client that reads nothing: an origin closes connections without requests.
+        if usable[0] && slot.fetch.is_idle() && slot.plan.has_work(limit) {
             slot.fetch.open(now, shared.stack, slot.flow.ends.origin);
         }
-        let limit = slot.plan_limit();
         for i in 0..LINKS_MAX {
             let link = LinkId::from_index(i);
             loop {
@@ -691,7 +719,12 @@ impl<'m> Exchanges<'m> {
     ) {
         let slot = &mut self.slots[id.index()];
         match slot.verdict(now) {
-            stitching::Verdict::GoOn => {}
+            stitching::Verdict::GoOn => {
+                if matches!(slot.state, State::Closing { .. }) {
+                    // All is acknowledged: the blocks are for others. A smaller guarantee never fails.
+                    let _smaller = slot.extents.guarantee(shared.pool, 0).is_ok();
+                }
+            }
             stitching::Verdict::Resume => {
                 self.counts.bump(Counter::Completed);
                 let outcome = Outcome::Resume {
@@ -750,6 +783,8 @@ impl<'m> Exchanges<'m> {
     pub fn forget_all(&mut self, now: Instant, shared: &mut Shared<'_, '_>) {
         for slot in self.slots.iter_mut() {
             slot.rest(now, shared.stack, shared.pool, shared.peers);
+            // Idle connections as well: they may be bound to an address that is gone.
+            slot.fetch.abort(shared.stack);
         }
     }
 

@@ -11,6 +11,8 @@ use crate::wire::segment::SackBlock;
 
 /// Largest segment the router sends to a client: 1500 bytes of IP, no options.
 const MSS_MAX: u16 = 1460;
+/// Clients with a smaller MSS are left alone (FAULTS T1), origins' are taken as this.
+const MSS_MIN: u16 = 216;
 /// RFC 9293 section 3.7.1: what a peer takes that named no MSS.
 const MSS_DEFAULT: u16 = 536;
 
@@ -42,6 +44,8 @@ pub struct Flow {
     pub reply_shift: u32,
     /// The client's MSS option.
     pub client_mss: Option<u16>,
+    /// The origin's MSS option.
+    pub origin_mss: Option<u16>,
     /// The shift of windows the client advertises; 0 unless both sides scale (RFC 7323 section 2.2).
     pub client_window_shift: u8,
     /// The shift of windows the origin advertises, likewise.
@@ -68,6 +72,7 @@ impl Flow {
             request_shift: 0,
             reply_shift: 0,
             client_mss: None,
+            origin_mss: None,
             client_window_shift: 0,
             origin_window_shift: 0,
             sack: false,
@@ -87,6 +92,18 @@ impl Flow {
             self.sack,
         );
         Sender::new(config, now)
+    }
+
+    /// Largest segment of the client's that goes to the origin: what both of them take.
+    pub(super) fn mss_to_origin(&self) -> u16 {
+        let client = self.client_mss.unwrap_or(MSS_MAX);
+        let origin = self.origin_mss.unwrap_or(MSS_DEFAULT);
+        client.min(origin).clamp(MSS_MIN, MSS_MAX)
+    }
+
+    /// Whether the client takes segments too small to be worth making (FAULTS T1).
+    pub(super) fn is_tiny(&self) -> bool {
+        self.client_mss.is_some_and(|mss| mss < MSS_MIN)
     }
 
     /// The window field that tells the client to send on: 64 KiB, as the origin's scale has it.

@@ -65,6 +65,10 @@ pub(super) struct Exchange {
     pub(super) origin_gone: bool,
     /// The client is owed an ACK of its own bytes.
     pub(super) owes_ack: bool,
+    /// The own line brought other bytes than those held: what is held is not the origin's.
+    pub(super) is_doubtful: bool,
+    /// When more is to be sent than the last call could.
+    pub(super) again_at: Option<Instant>,
 }
 
 impl Exchange {
@@ -95,6 +99,8 @@ impl Exchange {
             client_fin: false,
             origin_gone: false,
             owes_ack: false,
+            is_doubtful: false,
+            again_at: None,
         }
     }
 
@@ -119,6 +125,8 @@ impl Exchange {
         self.client_fin = false;
         self.origin_gone = false;
         self.owes_ack = false;
+        self.is_doubtful = false;
+        self.again_at = None;
     }
 
     /// Back to rest: blocks freed, peers told, the own connection kept for the next request if it is clean.
@@ -293,6 +301,7 @@ impl Exchange {
         self.paused_until[link.index()] = now + LINK_PAUSE * times;
     }
 
+    /// Takes body bytes of a peer; `false` when the peer must not go on.
     pub(super) fn on_body(
         &mut self,
         now: Instant,
@@ -301,27 +310,32 @@ impl Exchange {
         bytes: &[u8],
         pool: &mut Pool<'_>,
         counts: &mut Counts<Counter>,
-    ) -> usize {
+    ) -> bool {
         if matches!(
             self.state,
             State::Free | State::Collecting | State::Probing { .. }
         ) {
-            return bytes.len();
+            return true;
         }
         match self.extents.write(pool, self.head_len + offset, bytes) {
             Ok(written) => {
                 counts.add(Counter::BytesPeers, bytes.len() as u64);
                 counts.add(Counter::BytesDuplicate, written.duplicate as u64);
                 if written.conflict {
+                    // The bytes held stay; what this peer brought is not counted as arrived, and it
+                    // is not asked again (FAULTS M1).
                     counts.bump(Counter::BytesConflict);
+                    defmt::warn!("{} brought other bytes than another link", link);
+                    self.failures[link.index()] = LINK_FAILURES_MAX;
+                    return false;
                 }
-                self.plan.on_bytes(now, link, bytes.len() as u64);
+                self.plan.on_bytes(now, link, offset, bytes.len() as u64);
                 self.bytes[link.index()] += bytes.len() as u64;
                 self.failures[link.index()] = 0;
                 self.progress_at = now;
-                bytes.len()
+                true
             }
-            Err(_full) => 0,
+            Err(_full) => false,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The part of an exchange in which the router is the client's TCP peer.
 
-use smoltcp::time::Instant;
+use smoltcp::time::{Duration, Instant};
 
 use super::flow::{ClientSegment, Outgoing, Way};
 use super::{CLOSING_MAX, Counter, Exchange, STARVED_MAX, Shared, State};
@@ -11,6 +11,8 @@ use crate::wire::packet::flags;
 
 /// Segments sent a call: a quarter of a port's ring, so that other flows find room.
 const BURST_MAX: usize = 16;
+/// When a full port is tried again.
+const PORT_FULL_WAIT: Duration = Duration::from_millis(1);
 
 /// How a stitched stream stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +78,12 @@ impl Exchange {
                 fin: segment.fin,
             };
             // RFC 9293 section 3.10.7.4: an ACK of what was never sent is answered and ignored (FAULTS T15).
-            self.owes_ack |= self.sender.on_ack(now, &info) == AckOutcome::NeverSent;
+            match self.sender.on_ack(now, &info) {
+                AckOutcome::NeverSent => self.owes_ack = true,
+                // A client that reads slowly leaves no room to ask for more: that is not the links' silence.
+                AckOutcome::Advanced(_) => self.progress_at = now,
+                AckOutcome::Unchanged | AckOutcome::Old => {}
+            }
             self.extents.release_to(
                 shared.pool,
                 self.sender.acked_position().min(self.stream_len),
@@ -126,11 +133,14 @@ impl Exchange {
         } else if available == self.stream_len {
             self.sender.flush();
         }
+        self.again_at = Some(now);
         for _ in 0..BURST_MAX {
             if way.room(self.flow.ends.client.0) == 0 {
+                self.again_at = Some(now + PORT_FULL_WAIT);
                 break;
             }
             let Some(transmit) = self.sender.poll_transmit(now) else {
+                self.again_at = None;
                 break;
             };
             let mut bits = flags::ACK;
@@ -168,12 +178,17 @@ impl Exchange {
                 },
             );
             if sent.is_err() {
+                self.again_at = Some(now + PORT_FULL_WAIT);
                 break;
             }
             self.owes_ack = false;
         }
-        if self.owes_ack && self.send_control(now, flags::ACK, way) {
-            self.owes_ack = false;
+        if self.owes_ack {
+            if self.send_control(now, flags::ACK, way) {
+                self.owes_ack = false;
+            } else {
+                self.again_at = Some(now + PORT_FULL_WAIT);
+            }
         }
     }
 
@@ -240,7 +255,7 @@ impl Exchange {
     ///
     /// What finds no room is not lost: it was never acknowledged, so the client sends it again.
     pub(super) fn send_held<W: Way>(&mut self, now: Instant, way: &mut W) {
-        let mss = usize::from(self.flow.client_mss.unwrap_or(536).clamp(216, 1460));
+        let mss = usize::from(self.flow.mss_to_origin());
         let mut seq = self.flow.request_seq.wrapping_sub(self.flow.request_shift);
         let mut parts = self.held.chunks(mss).peekable();
         while let Some(part) = parts.next() {
@@ -272,7 +287,7 @@ impl Exchange {
 
     pub(super) fn verdict(&mut self, now: Instant) -> Verdict {
         let acked = self.sender.acked_position() >= self.stream_len;
-        if self.sender.dead() {
+        if self.sender.dead() || (self.is_doubtful && !acked) {
             return Verdict::Cut;
         }
         match self.state {
@@ -323,7 +338,12 @@ impl Exchange {
             .copied()
             .filter(|&at| at > now)
             .min();
-        [due.filter(|&at| at > now), self.sender.poll_at(), pause]
+        // Where the port is full, the sender's deadlines wait for it.
+        let sender = match self.again_at {
+            Some(at) => Some(at),
+            None => self.sender.poll_at(),
+        };
+        [due.filter(|&at| at > now), sender, pause]
             .into_iter()
             .flatten()
             .min()

@@ -12,6 +12,8 @@ pub enum Why {
     Plain(Reason),
     /// No peer is up.
     NoPeer,
+    /// The client takes only tiny segments.
+    TinySegments,
     /// The own line did not answer the probe in time.
     Late,
     /// The own line's connection failed.
@@ -28,6 +30,7 @@ impl Why {
         match self {
             Why::Plain(reason) => reason.text(),
             Why::NoPeer => "no peer is up",
+            Why::TinySegments => "the client takes only tiny segments",
             Why::Late => "the origin did not answer the probe within 1 s",
             Why::Line(Failure::Connect) => "the origin took no second connection",
             Why::Line(Failure::EarlyEnd) => "the origin closed the probe's connection",

@@ -30,6 +30,8 @@ use response::{Object, PartRefused, ReplyHead, judge_part, parse_reply};
 pub const ASKS_MAX: usize = 3;
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between attempts while the socket's last reset has not been sent.
+const CONNECT_AGAIN: Duration = Duration::from_millis(2);
 /// How long an orderly close may take before the connection is reset.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an unused connection is kept for the next request (servers close after 5 s and more).
@@ -70,9 +72,17 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
-    Connecting { since: Instant, is_asked: bool },
-    Open { used_at: Instant },
-    Closing { since: Instant },
+    Connecting {
+        since: Instant,
+        /// When the socket is asked to connect again, while its last reset has not been sent.
+        again_at: Option<Instant>,
+    },
+    Open {
+        used_at: Instant,
+    },
+    Closing {
+        since: Instant,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +141,7 @@ impl Fetch {
         let is_asked = stack.connect(self.socket, remote).is_ok();
         self.state = State::Connecting {
             since: now,
-            is_asked,
+            again_at: (!is_asked).then(|| now + CONNECT_AGAIN),
         };
     }
 
@@ -232,10 +242,14 @@ impl Fetch {
     ) -> Option<Event> {
         match self.state {
             State::Idle => return None,
-            State::Connecting { since, is_asked } => {
-                if !is_asked {
-                    let is_asked = stack.connect(self.socket, self.remote).is_ok();
-                    self.state = State::Connecting { since, is_asked };
+            State::Connecting { since, again_at } => {
+                let mut is_asked = again_at.is_none();
+                if again_at.is_some_and(|at| now >= at) {
+                    is_asked = stack.connect(self.socket, self.remote).is_ok();
+                    self.state = State::Connecting {
+                        since,
+                        again_at: (!is_asked).then(|| now + CONNECT_AGAIN),
+                    };
                 }
                 let socket = stack.tcp(self.socket);
                 if is_asked && socket.may_send() {
@@ -426,7 +440,9 @@ impl Fetch {
     pub fn poll_at(&self) -> Option<Instant> {
         match self.state {
             State::Idle => None,
-            State::Connecting { since, is_asked: _ } => Some(since + CONNECT_TIMEOUT),
+            State::Connecting { since, again_at } => {
+                Some(again_at.unwrap_or(since + CONNECT_TIMEOUT))
+            }
             State::Open { used_at } if self.asks.is_empty() => Some(used_at + IDLE_TIMEOUT),
             State::Open { .. } => None,
             State::Closing { since } => Some(since + CLOSE_TIMEOUT),

@@ -46,6 +46,8 @@ const STALL: Duration = Duration::from_secs(4);
 const MESSAGES_MAX: usize = 16;
 /// Segments sent a call and session: a quarter of a port's ring.
 const BURST_MAX: usize = 16;
+/// When a full port is tried again.
+const PORT_FULL_WAIT: Duration = Duration::from_millis(1);
 
 crate::counter_stage! {
     /// What was lent.
@@ -89,6 +91,8 @@ struct Session {
     is_used: bool,
     /// A message was added that the neighbour must not wait for.
     is_urgent: bool,
+    /// When work is left over from the last call: messages not read, segments not sent.
+    again_at: Option<Instant>,
     peer: (Ipv4Address, u16),
 }
 
@@ -228,7 +232,8 @@ impl<'m> Lender<'m> {
                 let session = &mut self.sessions[at];
                 if session
                     .stream
-                    .guarantee(pool, STREAM_BYTES_MAX as usize / STITCH_BLOCK_BYTES + 1)
+                    // A stream starts anywhere in a block, and control messages may go past its bound.
+                    .guarantee(pool, STREAM_BYTES_MAX as usize / STITCH_BLOCK_BYTES + 2)
                     .is_err()
                 {
                     defmt::warn!("lender: no blocks for a session");
@@ -276,6 +281,15 @@ impl<'m> Lender<'m> {
             .release_to(pool, session.endpoint.acked_position());
     }
 
+    /// Ends every session: the router's address on the air has changed or is gone.
+    pub fn end_all(&mut self, stack: &mut Stack<'_>, pool: &mut Pool<'_>) {
+        for at in 0..self.sessions.len() {
+            if self.sessions[at].is_used {
+                self.end_session(at, stack, pool);
+            }
+        }
+    }
+
     /// Ends a session and everything that was fetched for it.
     fn end_session(&mut self, at: usize, stack: &mut Stack<'_>, pool: &mut Pool<'_>) {
         for lending in self
@@ -292,6 +306,8 @@ impl<'m> Lender<'m> {
         session.decoder = Decoder::new();
         session.endpoint = Endpoint::new();
         session.is_used = false;
+        session.is_urgent = false;
+        session.again_at = None;
     }
 
     /// Runs sessions and lendings: messages in, origin bytes through, segments out.
@@ -304,6 +320,7 @@ impl<'m> Lender<'m> {
         way: &mut W,
     ) {
         for at in 0..self.sessions.len() {
+            self.sessions[at].again_at = None;
             if self.sessions[at].is_used {
                 self.read(now, at, terms, stack, pool);
             }
@@ -348,6 +365,7 @@ impl<'m> Lender<'m> {
             }
             let decoder = &mut session.decoder;
             let mut answer = None;
+            let mut cancelled = None;
             let mut broken = false;
             let taken = session.endpoint.recv(|input| {
                 if input.is_empty() {
@@ -384,13 +402,7 @@ impl<'m> Lender<'m> {
                                 });
                             }
                         }
-                        Message::Cancel { id } => {
-                            for lending in
-                                lendings.iter_mut().filter(|lending| lending.session == at)
-                            {
-                                lending.cancel(id, stack);
-                            }
-                        }
+                        Message::Cancel { id } => cancelled = Some(id),
                         Message::Start { .. }
                         | Message::Data { .. }
                         | Message::End { .. }
@@ -408,10 +420,16 @@ impl<'m> Lender<'m> {
             if let Some(message) = answer {
                 session.say(pool, &message);
             }
+            if let Some(id) = cancelled {
+                for lending in lendings.iter_mut().filter(|lending| lending.session == at) {
+                    lending.cancel(id, session, stack, pool);
+                }
+            }
             if taken == 0 {
                 return;
             }
         }
+        session.again_at = Some(now);
     }
 
     /// Moves one lending on.
@@ -491,7 +509,10 @@ impl<'m> Lender<'m> {
         }
         // The connection may have opened just now.
         lending.ask_waiting(now, stack);
-        if lending.waits_for_origin(session) && now >= lending.progress_at + STALL {
+        if !lending.waits_for_origin(session) {
+            // A full session is the neighbour's slowness: the origin's time starts after it.
+            lending.progress_at = now;
+        } else if now >= lending.progress_at + STALL {
             counts.bump(Counter::FailedOrigin);
             lending.fetch.abort(stack);
             lending.refuse_all(session, pool, Refusal::Stalled);
@@ -504,7 +525,8 @@ impl<'m> Lender<'m> {
             .sessions
             .iter()
             .filter(|session| session.is_used)
-            .filter_map(|session| session.endpoint.poll_at());
+            .flat_map(|session| [session.endpoint.poll_at(), session.again_at])
+            .flatten();
         let lendings = self
             .lendings
             .iter()
@@ -686,12 +708,39 @@ impl Lending {
         self.object = None;
     }
 
-    fn cancel(&mut self, id: u32, stack: &mut Stack<'_>) {
-        let is_here = self.asked.iter().any(|&asked| asked == id)
-            || self.waiting.iter().any(|one| one.id == id);
-        if is_here {
-            self.stop(stack);
+    /// Drops one range. What else was asked on its connection goes with it, and its asker is told.
+    fn cancel(
+        &mut self,
+        id: u32,
+        session: &mut Session,
+        stack: &mut Stack<'_>,
+        pool: &mut Pool<'_>,
+    ) {
+        for _ in 0..self.waiting.len() {
+            let Some(one) = self.waiting.pop_front() else {
+                break;
+            };
+            if one.id != id && self.waiting.push_back(one).is_err() {
+                unreachable!("one was taken out");
+            }
         }
+        if !self.asked.iter().any(|&asked| asked == id) {
+            return;
+        }
+        self.fetch.abort(stack);
+        let mut others = core::mem::take(&mut self.asked);
+        while let Some(other) = others.pop_front() {
+            if other != id {
+                session.say(
+                    pool,
+                    &Message::Refused {
+                        id: other,
+                        reason: Refusal::Closed,
+                    },
+                );
+            }
+        }
+        self.refuse_all(session, pool, Refusal::Closed);
     }
 
     fn stop(&mut self, stack: &mut Stack<'_>) {
@@ -713,6 +762,7 @@ impl Session {
             stream_end: 0,
             is_used: false,
             is_urgent: false,
+            again_at: None,
             peer: (Ipv4Address::UNSPECIFIED, 0),
         }
     }
@@ -783,6 +833,7 @@ impl Session {
         }
         for _ in 0..BURST_MAX {
             if way.room(self.peer.0) == 0 {
+                self.again_at = Some(now + PORT_FULL_WAIT);
                 return;
             }
             let Some(segment) = self.endpoint.poll_transmit(now) else {
@@ -806,9 +857,11 @@ impl Session {
                 debug_assert_eq!(filled, payload.len());
             });
             if sent.is_err() {
+                self.again_at = Some(now + PORT_FULL_WAIT);
                 return;
             }
         }
+        self.again_at = Some(now);
     }
 }
 

@@ -30,6 +30,8 @@ use crate::wire::peer::{self, Decoder, Message, Refusal};
 const ASKS_MAX: usize = EXCHANGES_MAX * ASKS_PER_LINK;
 /// Between attempts to reach a peer that is down.
 const RETRY: Duration = Duration::from_millis(1000);
+/// Between attempts while the socket's last reset has not been sent.
+const CONNECT_AGAIN: Duration = Duration::from_millis(2);
 /// How long opening and greeting may take.
 const GREETING_TIMEOUT: Duration = Duration::from_millis(2000);
 /// A ping this often shows that a silent session is alive.
@@ -43,7 +45,7 @@ const EVENTS_MAX: usize = 64;
 enum State {
     Unset,
     Down { retry_at: Instant },
-    Connecting { since: Instant, is_asked: bool },
+    Connecting { since: Instant },
     Greeting { since: Instant },
     Up,
 }
@@ -52,6 +54,7 @@ enum State {
 struct Asked {
     id: u32,
     exchange: ExchangeId,
+    first: u64,
     next: u64,
     end: u64,
     has_begun: bool,
@@ -62,9 +65,12 @@ struct Asked {
 pub enum Event {
     /// The peer's origin granted a range.
     Begun(ExchangeId),
-    /// The last byte of a range was handed over.
-    Done(ExchangeId),
-    /// The peer did not or could not fetch a range; the session goes on.
+    /// The last byte of the range that starts at this offset was handed over.
+    Done(ExchangeId, u64),
+    /// The exchange did not take the bytes; everything it had asked of this peer was cancelled.
+    Dropped(ExchangeId),
+    /// The peer did not or could not fetch a range; what else the exchange had asked of it was
+    /// cancelled, the session goes on.
     Refused(ExchangeId, Refusal),
     /// The session is lost, and with it everything asked on it.
     Lost,
@@ -92,6 +98,8 @@ pub struct Peer {
     heard_at: Instant,
     pinged_at: Instant,
     bytes: u64,
+    /// The last call ended before the receive ring was empty.
+    has_more: bool,
     /// Tells the neighbour when this router has restarted.
     boot: u32,
 }
@@ -109,6 +117,7 @@ impl Peer {
             heard_at: Instant::ZERO,
             pinged_at: Instant::ZERO,
             bytes: 0,
+            has_more: false,
             boot,
         }
     }
@@ -180,6 +189,9 @@ impl Peer {
         if !self.can_ask(stack) {
             return Err(Busy);
         }
+        while self.asks.iter().any(|asked| asked.id == self.next_id) {
+            self.next_id = self.next_id.wrapping_add(1);
+        }
         let id = self.next_id;
         let request = peer::Fetch {
             id,
@@ -192,6 +204,7 @@ impl Peer {
         let asked = Asked {
             id,
             exchange: wanted.exchange,
+            first: wanted.range.first,
             next: wanted.range.first,
             end: wanted.range.last + 1,
             has_begun: false,
@@ -231,15 +244,17 @@ impl Peer {
         }
     }
 
-    /// Moves the session on; body bytes go to `body(exchange, offset, bytes)`.
+    /// Moves the session on; body bytes go to `body(exchange, offset, bytes)`, which tells whether it
+    /// took them.
     ///
     /// Returns at most one event; call until `None`.
     pub fn pump(
         &mut self,
         now: Instant,
         stack: &mut Stack<'_>,
-        body: &mut dyn FnMut(ExchangeId, u64, &[u8]),
+        body: &mut dyn FnMut(ExchangeId, u64, &[u8]) -> bool,
     ) -> Option<Event> {
+        self.has_more = false;
         let address = self.address?;
         match self.state {
             State::Unset => return None,
@@ -248,19 +263,18 @@ impl Peer {
                     self.decoder = Decoder::new();
                     self.asks.clear();
                     let is_asked = stack.connect(self.socket, (address, PEER_PORT)).is_ok();
-                    self.state = State::Connecting {
-                        since: now,
-                        is_asked,
+                    // Where the last connection's reset has not left yet, the next attempt is soon.
+                    self.state = if is_asked {
+                        State::Connecting { since: now }
+                    } else {
+                        State::Down {
+                            retry_at: now + CONNECT_AGAIN,
+                        }
                     };
                 }
                 return None;
             }
-            State::Connecting { since, is_asked } => {
-                if !is_asked {
-                    let is_asked = stack.connect(self.socket, (address, PEER_PORT)).is_ok();
-                    self.state = State::Connecting { since, is_asked };
-                    return (now >= since + GREETING_TIMEOUT).then(|| self.lose(now, stack));
-                }
+            State::Connecting { since } => {
                 let socket = stack.tcp(self.socket);
                 if socket.may_send() {
                     if self
@@ -309,13 +323,21 @@ impl Peer {
         }
         for _ in 0..EVENTS_MAX {
             match self.take(now, stack, body) {
-                Ok(Some(event)) => return Some(event),
+                Ok(Some(event)) => {
+                    match event {
+                        Event::Refused(exchange, _) | Event::Dropped(exchange) => {
+                            self.cancel(stack, exchange);
+                        }
+                        Event::Begun(_) | Event::Done(..) | Event::Lost => {}
+                    }
+                    return Some(event);
+                }
                 Ok(None) => {}
                 Err(Stop::Empty) => return None,
                 Err(Stop::Broken) => return Some(self.lose(now, stack)),
             }
         }
-        stack.touch();
+        self.has_more = true;
         None
     }
 
@@ -324,7 +346,7 @@ impl Peer {
         &mut self,
         now: Instant,
         stack: &mut Stack<'_>,
-        body: &mut dyn FnMut(ExchangeId, u64, &[u8]),
+        body: &mut dyn FnMut(ExchangeId, u64, &[u8]) -> bool,
     ) -> Result<Option<Event>, Stop> {
         let socket = stack.tcp(self.socket);
         if !socket.can_recv() {
@@ -373,10 +395,13 @@ impl Peer {
 
     /// When [`Self::pump`] must run although no segment came.
     pub fn poll_at(&self) -> Option<Instant> {
+        if self.has_more {
+            return Some(Instant::ZERO);
+        }
         match self.state {
             State::Unset => None,
             State::Down { retry_at } => Some(retry_at),
-            State::Connecting { since, is_asked: _ } | State::Greeting { since } => {
+            State::Connecting { since } | State::Greeting { since } => {
                 Some(since + GREETING_TIMEOUT)
             }
             State::Up => Some(
@@ -398,7 +423,7 @@ fn on_bytes(
     id: u32,
     offset: u64,
     bytes: &[u8],
-    body: &mut dyn FnMut(ExchangeId, u64, &[u8]),
+    body: &mut dyn FnMut(ExchangeId, u64, &[u8]) -> bool,
 ) -> Result<Option<Event>, Stop> {
     // Bytes of a cancelled range are still on their way for a while.
     let Some(asked) = asks.iter_mut().find(|asked| asked.id == id) else {
@@ -409,8 +434,11 @@ fn on_bytes(
         return Err(Stop::Broken);
     }
     asked.next += bytes.len() as u64;
-    body(asked.exchange, offset, bytes);
-    Ok(None)
+    if body(asked.exchange, offset, bytes) {
+        Ok(None)
+    } else {
+        Ok(Some(Event::Dropped(asked.exchange)))
+    }
 }
 
 fn on_message(
@@ -448,7 +476,7 @@ fn on_message(
             if asked.next != asked.end {
                 return Err(Stop::Broken);
             }
-            Ok(Some(Event::Done(asked.exchange)))
+            Ok(Some(Event::Done(asked.exchange, asked.first)))
         }
         Message::Refused { id, reason } => {
             let Some(at) = asks.iter().position(|asked| asked.id == id) else {

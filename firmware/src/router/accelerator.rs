@@ -5,7 +5,7 @@
 //! each call as a [`RouterWay`].
 
 use smoltcp::time::Instant;
-use smoltcp::wire::Ipv4Address;
+use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
 
 use super::Verdict;
 use super::way::RouterWay;
@@ -46,6 +46,8 @@ pub(super) struct Accelerator<'m> {
     /// State of the generator of initial sequence numbers and IP identifications.
     random: u64,
     ident: u16,
+    /// The net on the air that sessions of the lender belong to.
+    air: Option<Ipv4Cidr>,
 }
 
 /// Parts of [`Memory`] that the accelerator borrows.
@@ -76,6 +78,7 @@ impl Accelerator<'static> {
             counts: Counts::new(),
             random: seed,
             ident: seed as u16,
+            air: None,
         }
     }
 }
@@ -194,6 +197,7 @@ impl<'m> Accelerator<'m> {
             request_shift: state.shift.request_bytes,
             reply_shift: state.shift.reply_bytes,
             client_mss: state.client.mss,
+            origin_mss: state.origin.mss,
             client_window_shift: state.window_shift(Direction::Original),
             origin_window_shift: state.window_shift(Direction::Reply),
             sack: state.sack_permitted(),
@@ -398,6 +402,12 @@ impl<'m> Accelerator<'m> {
     ) {
         self.stack
             .set_addresses(&ports.each_ref().map(|port| port.cidr));
+        let air = ports[Port::Air.index()].cidr;
+        if air != self.air {
+            // Without an address nobody would run the sessions' timers any more.
+            self.air = air;
+            self.lender.end_all(&mut self.stack, &mut self.pool);
+        }
         for (peer, address) in self.peers.iter_mut().zip(settings.peers) {
             peer.set_address(now, &mut self.stack, address);
         }
@@ -418,7 +428,7 @@ impl<'m> Accelerator<'m> {
             let link = LinkId::peer(index);
             loop {
                 let mut body = |id: ExchangeId, offset: u64, bytes: &[u8]| {
-                    exchanges.on_body(now, id, link, offset, bytes, pool);
+                    exchanges.on_body(now, id, link, offset, bytes, pool)
                 };
                 let Some(event) = peers[index].pump(now, stack, &mut body) else {
                     break;

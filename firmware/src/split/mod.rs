@@ -49,6 +49,8 @@ struct Span {
 
 #[derive(Clone, Copy, Debug)]
 struct Ask {
+    /// First offset asked for: tells a link's asks apart.
+    first: u64,
     /// Next offset expected.
     at: u64,
     end: u64,
@@ -63,6 +65,8 @@ struct Lane {
     since: Instant,
     counted: u64,
     progress_at: Instant,
+    /// How long the link may bring nothing.
+    stall: Duration,
 }
 
 impl Lane {
@@ -95,13 +99,19 @@ impl Plan {
                 since: now,
                 counted: 0,
                 progress_at: now,
+                stall: STALL,
             }),
         }
     }
 
-    /// Carries a link's rate over from an earlier exchange, bytes/s; zero leaves it unknown.
-    pub fn assume_rate(&mut self, link: LinkId, rate: u64) {
-        self.lanes[link.index()].rate = rate;
+    /// Carries rates over from earlier exchanges, bytes/s; zero leaves one unknown.
+    ///
+    /// A link that was too slow then is not left out now: it is measured again.
+    pub fn assume_rates(&mut self, rates: &[u64; LINKS_MAX]) {
+        let least = rates.iter().copied().max().unwrap_or(0) / (RATE_RATIO_MAX / 2);
+        for (lane, &rate) in self.lanes.iter_mut().zip(rates) {
+            lane.rate = if rate == 0 { 0 } else { rate.max(least) };
+        }
     }
 
     /// The measured rate of a link, bytes/s; zero while unknown.
@@ -179,6 +189,7 @@ impl Plan {
         if lane
             .asks
             .push_back(Ask {
+                first: span.start,
                 at: span.start,
                 end: span.end,
             })
@@ -216,22 +227,46 @@ impl Plan {
             .saturating_sub(self.lanes[link.index()].outstanding())
     }
 
-    /// Counts `len` bytes that a link brought for its oldest range.
-    pub fn on_bytes(&mut self, now: Instant, link: LinkId, len: u64) {
-        let lane = &mut self.lanes[link.index()];
-        lane.progress_at = now;
-        lane.counted += len;
-        if let Some(ask) = lane.asks.front_mut() {
-            ask.at = ask.end.min(ask.at + len);
+    /// Whether anything below `limit` waits to be asked for.
+    pub fn has_work(&self, limit: u64) -> bool {
+        match self.returned.first() {
+            Some(span) => span.start < limit,
+            None => self.frontier < self.end.min(limit),
         }
     }
 
-    /// Ends a link's oldest range; what it did not bring of it is handed out again.
-    pub fn on_done(&mut self, now: Instant, link: LinkId) {
+    /// Counts `len` bytes from `offset` that a link brought; without effect if it is not what one of
+    /// its ranges waits for, so that a range never counts as arrived by another one's bytes.
+    pub fn on_bytes(&mut self, now: Instant, link: LinkId, offset: u64, len: u64) {
         let lane = &mut self.lanes[link.index()];
-        let Some(ask) = lane.asks.pop_front() else {
+        let Some(ask) = lane.asks.iter_mut().find(|ask| ask.at == offset) else {
             return;
         };
+        ask.at = ask.end.min(ask.at + len);
+        lane.progress_at = now;
+        lane.counted += len;
+    }
+
+    /// First offset of a link's oldest range, by which [`Self::on_done`] knows it.
+    pub fn oldest(&self, link: LinkId) -> Option<u64> {
+        self.lanes[link.index()].asks.front().map(|ask| ask.first)
+    }
+
+    /// Ends the range of a link that starts at `first`; what it did not bring of it is handed out again.
+    pub fn on_done(&mut self, now: Instant, link: LinkId, first: u64) {
+        let lane = &mut self.lanes[link.index()];
+        let mut done = None;
+        for _ in 0..lane.asks.len() {
+            let Some(ask) = lane.asks.pop_front() else {
+                break;
+            };
+            if done.is_none() && ask.first == first {
+                done = Some(ask);
+            } else if lane.asks.push_back(ask).is_err() {
+                unreachable!("one was taken out");
+            }
+        }
+        let Some(ask) = done else { return };
         let elapsed = u64::try_from((now - lane.since).total_micros())
             .unwrap_or(1)
             .max(1);
@@ -301,10 +336,29 @@ impl Plan {
             .map(|ask| (ask.at, ask.end))
     }
 
-    /// Whether a link holds ranges but brought nothing for [`STALL`].
-    pub fn is_stalled(&self, now: Instant, link: LinkId) -> bool {
+    /// Sets how long a link may bring nothing; [`STALL`] unless told otherwise.
+    pub fn set_stall(&mut self, link: LinkId, stall: Duration) {
+        self.lanes[link.index()].stall = stall;
+    }
+
+    /// Whether a link holds ranges but brought nothing for too long, or so little while a `usable` one
+    /// is more than [`RATE_RATIO_MAX`] times as fast (FAULTS M5: it drips, or keeps the last byte).
+    pub fn is_stalled(&self, now: Instant, link: LinkId, usable: &[bool; LINKS_MAX]) -> bool {
         let lane = &self.lanes[link.index()];
-        !lane.asks.is_empty() && now >= lane.progress_at + STALL
+        if lane.asks.is_empty() {
+            return false;
+        }
+        if now >= lane.progress_at + lane.stall {
+            return true;
+        }
+        let best = (0..LINKS_MAX)
+            .filter(|&i| usable[i] && i != link.index())
+            .map(|i| self.lanes[i].rate)
+            .max()
+            .unwrap_or(0);
+        let elapsed_us = (now - lane.since).total_micros();
+        let brought = lane.counted.saturating_mul(1_000_000 * RATE_RATIO_MAX);
+        elapsed_us >= STALL.total_micros() && brought / elapsed_us.max(1) < best
     }
 
     /// When the next link may count as stalled.
@@ -312,7 +366,7 @@ impl Plan {
         self.lanes
             .iter()
             .filter(|lane| !lane.asks.is_empty())
-            .map(|lane| lane.progress_at + STALL)
+            .map(|lane| lane.progress_at + lane.stall)
             .min()
     }
 
@@ -370,7 +424,7 @@ mod tests {
     fn what_a_link_lost_is_handed_out_first_and_only_the_missing_part() {
         let mut plan = Plan::new(T0, 0, 1 << 20);
         let a = plan.next(T0, link(1), u64::MAX, &BOTH).unwrap();
-        plan.on_bytes(T0, link(1), 1000);
+        plan.on_bytes(T0, link(1), a.first, 1000);
         plan.on_failed(link(1));
         let again = plan.next(T0, link(0), u64::MAX, &BOTH).unwrap();
         assert_eq!((again.first, again.last), (1000, a.last));
@@ -380,9 +434,64 @@ mod tests {
     fn a_silent_link_stalls_after_its_bound() {
         let mut plan = Plan::new(T0, 0, 1 << 20);
         plan.next(T0, link(0), u64::MAX, &BOTH).unwrap();
-        assert!(!plan.is_stalled(T0 + STALL - Duration::from_micros(1), link(0)));
-        assert!(plan.is_stalled(T0 + STALL, link(0)));
-        assert!(!plan.is_stalled(T0 + STALL, link(1)));
+        assert!(!plan.is_stalled(T0 + STALL - Duration::from_micros(1), link(0), &BOTH));
+        assert!(plan.is_stalled(T0 + STALL, link(0), &BOTH));
+        assert!(!plan.is_stalled(T0 + STALL, link(1), &BOTH));
+    }
+
+    #[test]
+    fn bytes_of_another_range_do_not_make_one_count_as_arrived() {
+        let mut plan = Plan::new(T0, 0, 1 << 20);
+        let a = plan.next(T0, link(1), u64::MAX, &BOTH).unwrap();
+        let b = plan.next(T0, link(1), u64::MAX, &BOTH).unwrap();
+        // The second range comes first, whole; then the link is lost.
+        plan.on_bytes(T0, link(1), b.first, b.len_bytes());
+        plan.on_done(T0, link(1), b.first);
+        plan.on_failed(link(1));
+        let again = plan.next(T0, link(0), u64::MAX, &BOTH).unwrap();
+        assert_eq!(again.first, a.first, "nothing of the first range has come");
+    }
+
+    #[test]
+    fn late_bytes_of_a_range_taken_back_leave_the_next_one_missing() {
+        let mut plan = Plan::new(T0, 0, 1 << 20);
+        let lost = plan.next(T0, link(1), u64::MAX, &BOTH).unwrap();
+        plan.on_failed(link(1));
+        plan.next(T0, link(0), u64::MAX, &BOTH).unwrap();
+        let asked = plan.next(T0, link(1), u64::MAX, &BOTH).unwrap();
+        assert_ne!(asked.first, lost.first);
+        plan.on_bytes(T0, link(1), lost.first, lost.len_bytes());
+        plan.on_done(T0, link(1), lost.first);
+        assert_eq!(plan.current(link(1)), Some((asked.first, asked.last + 1)));
+    }
+
+    #[test]
+    fn a_link_that_drips_beside_a_fast_one_loses_its_range() {
+        let mut plan = Plan::new(T0, 0, 1 << 30);
+        plan.assume_rates(&{
+            let mut rates = [0; LINKS_MAX];
+            rates[0] = 1_000_000;
+            rates
+        });
+        let a = plan.next(T0, link(1), u64::MAX, &BOTH).unwrap();
+        let mut now = T0;
+        for byte in 0..30 {
+            now += Duration::from_millis(100);
+            plan.on_bytes(now, link(1), a.first + byte, 1);
+        }
+        assert!(plan.is_stalled(now, link(1), &BOTH));
+        let mut alone = BOTH;
+        alone[0] = false;
+        assert!(!plan.is_stalled(now, link(1), &alone), "nobody is faster");
+    }
+
+    #[test]
+    fn a_line_that_was_slow_in_an_earlier_exchange_is_asked_all_the_same() {
+        let mut plan = Plan::new(T0, 0, 1 << 20);
+        let mut rates = [0; LINKS_MAX];
+        (rates[0], rates[1]) = (1_000, 2_000_000);
+        plan.assume_rates(&rates);
+        assert!(plan.next(T0, link(0), u64::MAX, &BOTH).is_some());
     }
 
     /// Plays links of given rates (bytes/ms) to the end; returns bytes by link and the idle time at the end, ms.
@@ -401,11 +510,12 @@ mod tests {
                     };
                     busy_until[i] = ms;
                     let n = credit.min(end - at);
-                    plan.on_bytes(now, link(i), n);
+                    plan.on_bytes(now, link(i), at, n);
                     got[i] += n;
                     credit -= n;
                     if at + n == end {
-                        plan.on_done(now, link(i));
+                        let first = plan.oldest(link(i)).unwrap();
+                        plan.on_done(now, link(i), first);
                     }
                 }
             }
@@ -449,8 +559,11 @@ mod tests {
                     1 | 2 => if let Some((at, end)) = plan.current(link(i)) {
                         let n = n.min(end - at);
                         arrived[at as usize..(at + n) as usize].fill(true);
-                        plan.on_bytes(now, link(i), n);
-                        if at + n == end { plan.on_done(now, link(i)); }
+                        plan.on_bytes(now, link(i), at, n);
+                        if at + n == end {
+                            let first = plan.oldest(link(i)).expect("one is asked");
+                            plan.on_done(now, link(i), first);
+                        }
                     },
                     _ => plan.on_failed(link(i)),
                 }
@@ -465,8 +578,9 @@ mod tests {
                 while plan.next(now, link(0), u64::MAX, &alone).is_some() {}
                 let (at, end) = plan.current(link(0)).expect("something is asked while not done");
                 arrived[at as usize..end as usize].fill(true);
-                plan.on_bytes(now, link(0), end - at);
-                plan.on_done(now, link(0));
+                plan.on_bytes(now, link(0), at, end - at);
+                let first = plan.oldest(link(0)).expect("one is asked");
+                plan.on_done(now, link(0), first);
                 rounds += 1;
                 prop_assert!(rounds < 1000);
             }
