@@ -62,8 +62,6 @@ const NIGHTLY: &[&str] = &[
     "--component",
     "rust-src",
 ];
-/// Package lists older than this are fetched again before an installation.
-const LISTS_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Services that would start at boot because their Debian package was installed for the lab.
 const SERVICES: &[&str] = &["nginx", "lighttpd"];
 
@@ -320,9 +318,12 @@ fn install(needs: &[&Need]) -> anyhow::Result<()> {
     let mut components: Vec<&str> = Vec::new();
     let mut nightly = false;
     let mut by_hand = String::new();
-    if lists_age().is_none_or(|age| age > LISTS_AGE_MAX) && is_root() && find("apt-get").is_some() {
-        println!("Package lists are missing or old: apt-get update");
-        apt(&["update"])?;
+    if is_root() && find("apt-get").is_some() {
+        // Lists that are young may still lack the security suite, where the compiler is.
+        println!("apt-get update");
+        if let Err(error) = apt(&["update"]) {
+            println!("going on with the package lists there are: {error:#}");
+        }
     }
     for need in needs {
         match need.get {
