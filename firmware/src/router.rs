@@ -267,9 +267,9 @@ impl<'m> Router<'m> {
                     Err(fault) => return self.fault(fault),
                 };
                 match port {
-                    Port::Lan => self.from_lan(now, &packet, to_all, frame, out),
-                    Port::Wan => self.from_wan(now, &packet, to_all, frame, out),
-                    Port::Air => self.from_air(now, &packet, to_all, frame, out),
+                    Port::Lan => self.on_lan(now, &packet, to_all, frame, out),
+                    Port::Wan => self.on_wan(now, &packet, to_all, frame, out),
+                    Port::Air => self.on_air(now, &packet, to_all, frame, out),
                 }
             }
             ETHERTYPE_ARP => {
@@ -324,7 +324,7 @@ impl<'m> Router<'m> {
     ) -> Action {
         self.now = now;
         // The console works on the router it is a part of.
-        let mut console = core::mem::replace(&mut self.console, Console::new());
+        let mut console = core::mem::take(&mut self.console);
         let action = console.on_byte(byte, self, out);
         self.console = console;
         action
@@ -388,7 +388,7 @@ impl<'m> Router<'m> {
     }
 
     /// A packet from the LAN: for the router, for the WAN, or nothing.
-    fn from_lan<E: Egress>(
+    fn on_lan<E: Egress>(
         &mut self,
         now: Instant,
         packet: &Packet,
@@ -412,7 +412,7 @@ impl<'m> Router<'m> {
     }
 
     /// A packet from the WAN: for the router's own sockets, of a flow, or nothing.
-    fn from_wan<E: Egress>(
+    fn on_wan<E: Egress>(
         &mut self,
         now: Instant,
         packet: &Packet,
@@ -444,7 +444,7 @@ impl<'m> Router<'m> {
     }
 
     /// A packet from the air: for the router itself, or nothing; never forwarded.
-    fn from_air<E: Egress>(
+    fn on_air<E: Egress>(
         &mut self,
         now: Instant,
         packet: &Packet,

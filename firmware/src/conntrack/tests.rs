@@ -163,8 +163,9 @@ fn gone_at(table: &mut Table, id: EntryId, from: i64) -> i64 {
 
 #[test]
 fn each_kind_of_flow_ends_within_two_seconds_of_its_timeout() {
+    type Case = (Duration, fn(&mut Table) -> EntryId);
     let mut table;
-    let cases: [(Duration, fn(&mut Table) -> EntryId); 8] = [
+    let cases: [Case; 8] = [
         (UDP_UNANSWERED_TIMEOUT, |table| {
             table
                 .open(at(1000), key(Protocol::Udp, 5, 1), None)
@@ -277,7 +278,7 @@ fn one_client_port_has_one_port_of_ours_towards_everybody() {
         .unwrap();
     let port = table.get(third).unwrap().wan_port();
     assert!(
-        port != 5000 && port % 2 == 0,
+        port != 5000 && port.is_multiple_of(2),
         "taken, so another of the same parity: {port}"
     );
     let tcp = open_tcp(&mut table, 0, 6, 5000).unwrap();
