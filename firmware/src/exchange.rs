@@ -214,6 +214,10 @@ impl<'m> Exchanges<'m> {
     /// Looks at the first payload of a request on a watched flow; `Some` when the segment is kept.
     ///
     /// On `None` the flow is plain from now on and the segment goes on unchanged.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what it looks at, what decides, what it takes"
+    )]
     pub fn start(
         &mut self,
         now: Instant,

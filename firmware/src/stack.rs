@@ -381,7 +381,7 @@ impl<W: SendIp> phy::Device for Wire<'_, W> {
     }
 
     fn transmit(&mut self, now: Instant) -> Option<Outgoing<'_, W>> {
-        (self.lost == 0).then(|| Outgoing {
+        (self.lost == 0).then_some(Outgoing {
             now,
             way: self.way,
             sent: &mut self.sent,

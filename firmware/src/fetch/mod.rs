@@ -395,7 +395,7 @@ impl Fetch {
             let _fits = head.extend_from_slice(&bytes[..room]).is_ok();
             match parse_reply(head) {
                 Ok(Some(parsed)) => {
-                    let len = usize::from(parsed.len);
+                    let len = parsed.len;
                     head.truncate(len);
                     (len - before, Ok(Some(parsed)))
                 }

@@ -194,6 +194,10 @@ impl<'m> Lender<'m> {
     }
 
     /// Takes a TCP segment to [`PEER_PORT`] that came over the air.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one segment in its parts, and what serving it takes"
+    )]
     pub fn on_segment<W: Way>(
         &mut self,
         now: Instant,

@@ -228,10 +228,7 @@ impl<'m> Accelerator<'m> {
     }
 
     /// Either side of a flow with an exchange.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one segment and where it stands"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "one segment and where it stands")]
     fn on_exchange<E: Egress>(
         &mut self,
         now: Instant,

@@ -267,9 +267,7 @@ impl Plan {
             }
         }
         let Some(ask) = done else { return };
-        let elapsed = u64::try_from((now - lane.since).total_micros())
-            .unwrap_or(1)
-            .max(1);
+        let elapsed = (now - lane.since).total_micros().max(1);
         // Windows shorter than this say more about bursts than about the line.
         if elapsed >= 20_000 {
             let sample = lane.counted.saturating_mul(1_000_000) / elapsed;
