@@ -213,8 +213,11 @@ impl Exchange {
 
     /// Resets the client's connection: it sees one that ended early.
     pub(super) fn reset_client<W: Way>(&mut self, now: Instant, way: &mut W) {
-        if !self.send_control(now, flags::RST | flags::ACK, way) {
-            defmt::debug!("no room for a reset; the client's own time-out ends it");
+        // Twice: nobody sends it again, and a client that only waits for bytes would never ask.
+        for _ in 0..2 {
+            if !self.send_control(now, flags::RST | flags::ACK, way) {
+                defmt::debug!("no room for a reset; the client's own time-out ends it");
+            }
         }
     }
 
@@ -347,5 +350,270 @@ impl Exchange {
             .into_iter()
             .flatten()
             .min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Memory;
+    use crate::exchange::flow::Flow;
+    use crate::exchange::slot::State;
+    use crate::exchange::{ExchangeId, LINK_FAILURES_MAX};
+    use crate::links::LinkId;
+    use crate::port::Full;
+    use crate::split::Plan;
+    use crate::stack::{SocketId, Stack};
+    use smoltcp::wire::Ipv4Address;
+    use std::boxed::Box;
+
+    const T0: Instant = Instant::from_micros_const(1_000_000);
+    const REQUEST: u32 = 1000;
+    const REPLY: u32 = 5000;
+    const PEER: LinkId = LinkId::peer(0);
+
+    /// A way that keeps headers: seq, ack, flags, payload bytes.
+    struct Fake {
+        room: usize,
+        sent: std::vec::Vec<(u32, u32, u8, usize)>,
+    }
+
+    impl Way for Fake {
+        fn send_tcp(
+            &mut self,
+            _now: Instant,
+            _from: (Ipv4Address, u16),
+            _to: (Ipv4Address, u16),
+            segment: &Outgoing<'_>,
+            fill: impl FnOnce(&mut [u8]),
+        ) -> Result<(), Full> {
+            if self.room == 0 {
+                return Err(Full);
+            }
+            fill(&mut std::vec![0; segment.payload_len]);
+            self.sent
+                .push((segment.seq, segment.ack, segment.flags, segment.payload_len));
+            Ok(())
+        }
+
+        fn room(&self, _to: Ipv4Address) -> usize {
+            self.room
+        }
+    }
+
+    struct Bench {
+        slot: Exchange,
+        stack: Stack<'static>,
+        pool: Pool<'static>,
+        counts: Counts<Counter>,
+        way: Fake,
+    }
+
+    impl Bench {
+        /// A stream of `len` bytes, `held` of them here, taken over from a client with this window.
+        fn new(len: u64, held: usize, window: u16) -> Self {
+            let memory = Box::leak(Box::new(Memory::new()));
+            let (stack, _, _) = Stack::new(&mut memory.buffers, 1);
+            let mut pool = Pool::new(&mut memory.blocks);
+            let mut slot = Exchange::free(ExchangeId::from_index(0), SocketId::default());
+            let flow = Flow {
+                request_seq: REQUEST,
+                reply_seq: REPLY,
+                client_mss: Some(1000),
+                origin_mss: Some(500),
+                sack: true,
+                window,
+                ..Flow::none()
+            };
+            slot.extents.guarantee(&mut pool, 64).unwrap();
+            slot.begin(T0, flow, 64);
+            slot.held.extend_from_slice(&[b'g'; 1200]).unwrap();
+            slot.stream_len = len;
+            slot.plan = Plan::new(T0, 0, len);
+            slot.extents
+                .write(&mut pool, 0, &std::vec![1; held])
+                .unwrap();
+            slot.commit(T0);
+            Self {
+                slot,
+                stack,
+                pool,
+                counts: Counts::new(),
+                way: Fake {
+                    room: 64,
+                    sent: std::vec::Vec::new(),
+                },
+            }
+        }
+
+        fn transmit(&mut self, now: Instant) {
+            self.slot
+                .transmit(now, &mut self.counts, &mut self.pool, &mut self.way);
+        }
+
+        /// A segment of the client; whether it reset the connection.
+        fn hear(&mut self, now: Instant, segment: ClientSegment<'_>) -> bool {
+            let mut shared = Shared {
+                stack: &mut self.stack,
+                pool: &mut self.pool,
+                peers: &mut [],
+            };
+            self.slot
+                .on_client(now, &segment, &mut self.counts, &mut shared, &mut self.way)
+        }
+
+        fn body(&mut self, offset: u64, bytes: &[u8]) -> bool {
+            self.slot
+                .on_body(T0, PEER, offset, bytes, &mut self.pool, &mut self.counts)
+        }
+    }
+
+    fn ack(ack: u32, window: u16) -> ClientSegment<'static> {
+        ClientSegment {
+            seq: REQUEST + 1200,
+            ack: Some(ack),
+            window,
+            fin: false,
+            syn: false,
+            rst: false,
+            urg: false,
+            sack: &[],
+            payload: &[],
+        }
+    }
+
+    #[test]
+    fn a_client_that_read_nothing_for_a_minute_is_not_taken_for_silent_links() {
+        let mut bench = Bench::new(9_000, 3_000, 4_000);
+        bench.transmit(T0);
+        assert!(!bench.hear(T0, ack(REPLY, 0)));
+        let now = T0 + Duration::from_secs(60);
+        assert_eq!(bench.slot.verdict(now), Verdict::GoOn);
+        assert!(!bench.hear(now, ack(REPLY + 3_000, 4_000)));
+        // All that is held is through, the next byte has had no time to come.
+        assert_eq!(bench.slot.verdict(now), Verdict::GoOn);
+        assert_eq!(bench.slot.verdict(now + STARVED_MAX), Verdict::Cut);
+    }
+
+    #[test]
+    fn a_full_port_is_tried_again_soon_but_not_for_ever_at_once() {
+        let mut bench = Bench::new(9_000, 3_000, 4_000);
+        bench.way.room = 0;
+        bench.transmit(T0);
+        let late = T0 + Duration::from_secs(5);
+        bench.transmit(late);
+        let at = bench.slot.poll_at(late).unwrap();
+        assert!(late < at && at <= late + Duration::from_millis(1), "{at}");
+        bench.way.room = 64;
+        bench.transmit(at);
+        assert!(!bench.way.sent.is_empty());
+        assert!(bench.slot.again_at.is_none());
+    }
+
+    #[test]
+    fn only_the_exact_reset_ends_a_stream_and_others_are_answered() {
+        let mut bench = Bench::new(9_000, 3_000, 4_000);
+        bench.transmit(T0);
+        for seq in [REQUEST, REQUEST + 1199, REQUEST + 1201] {
+            let before = bench.way.sent.len();
+            let reset = ClientSegment {
+                seq,
+                rst: true,
+                ..ack(REPLY, 4_000)
+            };
+            assert!(!bench.hear(T0, reset));
+            assert_eq!(bench.way.sent.len(), before + 1, "a challenge ACK");
+        }
+        let reset = ClientSegment {
+            rst: true,
+            ..ack(REPLY, 4_000)
+        };
+        assert!(bench.hear(T0, reset));
+    }
+
+    #[test]
+    fn a_request_that_comes_again_is_acknowledged_and_a_second_one_is_not() {
+        let mut bench = Bench::new(9_000, 3_000, 4_000);
+        bench.transmit(T0);
+        bench.way.sent.clear();
+        let payload = [b'g'; 1200];
+        let again = ClientSegment {
+            seq: REQUEST,
+            payload: &payload,
+            ..ack(REPLY, 4_000)
+        };
+        assert!(!bench.hear(T0, again));
+        assert_eq!(bench.way.sent.last().unwrap().1, REQUEST + 1200);
+        let second = ClientSegment {
+            payload: b"GET / HTTP/1.1\r\n",
+            ..ack(REPLY, 4_000)
+        };
+        assert!(!bench.hear(T0, second));
+        assert!(bench.way.sent.iter().all(|sent| sent.1 == REQUEST + 1200));
+        assert_eq!(bench.counts.get(Counter::Pipelined), 1);
+    }
+
+    #[test]
+    fn a_closed_side_of_the_client_gets_the_rest_and_a_fin() {
+        let mut bench = Bench::new(3_000, 3_000, 4_000);
+        bench.transmit(T0);
+        let fin = ClientSegment {
+            fin: true,
+            ..ack(REPLY, 4_000)
+        };
+        assert!(!bench.hear(T0, fin));
+        let through = ClientSegment {
+            seq: REQUEST + 1201,
+            ..ack(REPLY + 3_000, 4_000)
+        };
+        assert!(!bench.hear(T0, through));
+        let last = *bench.way.sent.last().unwrap();
+        assert_eq!(last.0, REPLY + 3_000);
+        assert_eq!(last.1, REQUEST + 1201);
+        assert_ne!(last.2 & flags::FIN, 0);
+        let closed = ClientSegment {
+            seq: REQUEST + 1201,
+            ..ack(REPLY + 3_001, 4_000)
+        };
+        assert!(!bench.hear(T0, closed));
+        assert_eq!(bench.slot.verdict(T0), Verdict::GoOn);
+        assert!(matches!(bench.slot.state, State::Closing { .. }));
+        assert_eq!(bench.slot.verdict(T0), Verdict::Closed);
+    }
+
+    #[test]
+    fn other_bytes_of_a_peer_are_counted_never_kept_and_end_its_help() {
+        let mut bench = Bench::new(9_000, 3_000, 4_000);
+        assert!(!bench.body(2_000, &[2; 10]));
+        assert_eq!(bench.counts.get(Counter::BytesConflict), 1);
+        assert_eq!(bench.slot.failures[PEER.index()], LINK_FAILURES_MAX);
+        let mut held = [0; 10];
+        bench.slot.extents.read(&bench.pool, 2_000, &mut held);
+        assert_eq!(held, [1; 10]);
+    }
+
+    #[test]
+    fn bytes_of_a_peer_that_find_no_room_are_still_missing() {
+        let mut bench = Bench::new(9 << 20, 3_000, 4_000);
+        let usable = [true; crate::links::LINKS_MAX];
+        let asked = bench.slot.plan.next(T0, PEER, 1 << 20, &usable).unwrap();
+        assert!(!bench.body(8 << 20, &[2; 10]));
+        assert_eq!(bench.slot.plan.current(PEER).unwrap().0, asked.first);
+    }
+
+    #[test]
+    fn an_own_line_that_contradicts_what_is_held_ends_the_stream() {
+        let mut bench = Bench::new(9_000, 3_000, 4_000);
+        bench.slot.is_doubtful = true;
+        assert_eq!(bench.slot.verdict(T0), Verdict::Cut);
+    }
+
+    #[test]
+    fn the_held_request_leaves_in_segments_that_both_ends_take() {
+        let mut bench = Bench::new(9_000, 3_000, 4_000);
+        bench.slot.send_held(T0, &mut bench.way);
+        let sent: std::vec::Vec<_> = bench.way.sent.iter().map(|s| (s.0, s.3)).collect();
+        let expected = [(1000, 500), (1500, 500), (2000, 200)];
+        assert_eq!(sent, expected);
     }
 }

@@ -492,3 +492,108 @@ fn on_message(
         | Message::Ping { .. } => Err(Stop::Broken),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXCHANGE: ExchangeId = ExchangeId::from_index(2);
+
+    fn asked(id: u32, first: u64, end: u64) -> Vec<Asked, ASKS_MAX> {
+        let one = Asked {
+            id,
+            exchange: EXCHANGE,
+            first,
+            next: first,
+            end,
+            has_begun: false,
+        };
+        let mut asks = Vec::new();
+        asks.extend([one]);
+        asks
+    }
+
+    fn start(id: u32, first: u64, last: u64) -> Message<'static> {
+        let total = 1 << 20;
+        Message::Start {
+            id,
+            first,
+            last,
+            total,
+        }
+    }
+
+    fn hear(asks: &mut Vec<Asked, ASKS_MAX>, message: &Message<'_>) -> Result<Option<Event>, Stop> {
+        on_message(asks, &mut State::Up, message)
+    }
+
+    fn bring(
+        asks: &mut Vec<Asked, ASKS_MAX>,
+        id: u32,
+        offset: u64,
+        len: usize,
+    ) -> Result<Option<Event>, Stop> {
+        on_bytes(asks, id, offset, &[7; 64][..len], &mut |_, _, _| true)
+    }
+
+    #[test]
+    fn a_range_begins_arrives_and_ends_by_the_offset_it_was_asked_with() {
+        let mut asks = asked(9, 100, 132);
+        let begun = hear(&mut asks, &start(9, 100, 131));
+        assert_eq!(begun, Ok(Some(Event::Begun(EXCHANGE))));
+        assert_eq!(bring(&mut asks, 9, 100, 20), Ok(None));
+        assert_eq!(bring(&mut asks, 9, 120, 12), Ok(None));
+        let done = hear(&mut asks, &Message::End { id: 9 });
+        assert_eq!(done, Ok(Some(Event::Done(EXCHANGE, 100))));
+        assert!(asks.is_empty());
+    }
+
+    #[test]
+    fn bytes_before_the_start_at_another_offset_or_past_the_end_end_the_session() {
+        assert_eq!(bring(&mut asked(9, 100, 132), 9, 100, 1), Err(Stop::Broken));
+        for (offset, len) in [(101, 1), (99, 1), (100, 33)] {
+            let mut asks = asked(9, 100, 132);
+            assert!(hear(&mut asks, &start(9, 100, 131)).is_ok());
+            assert_eq!(bring(&mut asks, 9, offset, len), Err(Stop::Broken));
+        }
+    }
+
+    #[test]
+    fn a_start_of_another_place_or_past_what_was_asked_ends_the_session() {
+        for (first, last) in [(99, 131), (101, 131), (100, 132)] {
+            let mut asks = asked(9, 100, 132);
+            assert_eq!(hear(&mut asks, &start(9, first, last)), Err(Stop::Broken));
+        }
+    }
+
+    #[test]
+    fn an_end_before_the_last_byte_ends_the_session() {
+        let mut asks = asked(9, 100, 132);
+        assert!(hear(&mut asks, &start(9, 100, 131)).is_ok());
+        assert_eq!(bring(&mut asks, 9, 100, 31), Ok(None));
+        assert_eq!(hear(&mut asks, &Message::End { id: 9 }), Err(Stop::Broken));
+    }
+
+    #[test]
+    fn what_comes_for_a_cancelled_range_is_ignored() {
+        let mut asks = Vec::new();
+        assert_eq!(hear(&mut asks, &start(9, 0, 10)), Ok(None));
+        assert_eq!(bring(&mut asks, 9, 0, 10), Ok(None));
+        assert_eq!(hear(&mut asks, &Message::End { id: 9 }), Ok(None));
+    }
+
+    #[test]
+    fn a_lender_that_asks_ends_the_session() {
+        let mut asks = asked(9, 0, 10);
+        let ask = Message::Cancel { id: 9 };
+        assert_eq!(hear(&mut asks, &ask), Err(Stop::Broken));
+    }
+
+    #[test]
+    fn bytes_that_find_no_room_end_the_exchanges_ranges_here() {
+        let mut asks = asked(9, 0, 10);
+        assert!(hear(&mut asks, &start(9, 0, 9)).is_ok());
+        let refused = on_bytes(&mut asks, 9, 0, &[7; 4], &mut |_, _, _| false);
+        assert_eq!(refused, Ok(Some(Event::Dropped(EXCHANGE))));
+    }
+}
