@@ -56,7 +56,7 @@ const WINDOW_BLOCKS: [usize; 3] = [256, 128, 64];
 /// A link that failed this often in one exchange is not asked again in it.
 const LINK_FAILURES_MAX: u8 = 3;
 /// The own line's origin refused or broke off so often in a row, without a byte: it will not serve this object.
-const OWN_FAULTS_MAX: u8 = 3;
+const OWN_FAULTS_MAX: u8 = 2;
 /// How often the time that a lone own line may be silent doubles: 2 s to 16 s.
 const STALL_DOUBLINGS_MAX: u8 = 3;
 /// Pause before a link that failed is asked again.
