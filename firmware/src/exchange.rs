@@ -21,7 +21,7 @@
 //! Follows: RFC 9110 (ranges, validators), RFC 9293 (segments), FAULTS.md sections 2.1 to 2.5.
 //! Units: stream positions count from the first byte of the response head; offsets from the first
 //! byte of the object; `position = head length + offset`.
-//! Budget: about 20 KiB an exchange, [`EXCHANGES_MAX`] of them, and the blocks it guarantees itself.
+//! Budget: below 24 KiB an exchange (asserted), [`EXCHANGES_MAX`] of them, and the blocks it guarantees itself.
 
 mod flow;
 mod slot;
@@ -37,9 +37,8 @@ pub use why::{Declined, Why};
 
 use crate::budget::{EXCHANGES_MAX, REQUEST_BYTES_MAX};
 use crate::classify::{self, REASONS};
-use crate::fetch::Failure;
 use crate::fetch::response::{ReplyHead, judge_probe};
-use crate::fetch::{self};
+use crate::fetch::{self, Failure};
 use crate::links::peer::{self, Peer};
 use crate::links::{LINKS_MAX, LinkId};
 use crate::settings::Accel;
@@ -140,6 +139,8 @@ pub struct Exchanges<'m> {
     counts: crate::counters::Counts<Counter>,
     reasons: crate::counters::Counts<crate::classify::Reason, REASONS>,
 }
+
+const _: () = assert!(core::mem::size_of::<Exchange>() <= 24 * 1024);
 
 /// Storage of all exchanges; empty it costs no image bytes.
 pub struct Slots(Vec<Exchange, EXCHANGES_MAX>);

@@ -11,7 +11,7 @@
 //! to wait for one exchange before it serves the next.
 //!
 //! Units: offsets in bytes of the object.
-//! Budget: `PEER_RX_BYTES + PEER_TX_BYTES` of rings and about 10 KiB of decoder a peer.
+//! Budget: `PEER_RX_BYTES + PEER_TX_BYTES` of rings and at most 9 KiB of decoder a peer.
 
 use heapless::Vec;
 use smoltcp::socket::tcp;

@@ -11,8 +11,8 @@ impl Router<'_> {
     /// Takes a segment of a flow whose stage is not `Plain`, before anything of it is rewritten;
     /// `None` lets it pass as plain translation. Its transport checksum was verified.
     ///
-    /// In stage `Watched` the segment has passed the window check of the flow, in stage `Exchange`
-    /// it has not: there both ends are the exchange's own.
+    /// Conntrack has not judged the segment yet: of a watched flow only the exact next byte is looked
+    /// at, and of one with an exchange both ends are the exchange's own.
     pub(super) fn accelerate<E: Egress>(
         &mut self,
         now: Instant,

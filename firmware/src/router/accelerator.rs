@@ -106,8 +106,8 @@ impl<E: Egress> Lent<'_, E> {
 impl<'m> Accelerator<'m> {
     /// Shows a segment of a flow that is not plain; `Some` when it goes no further.
     ///
-    /// Of a flow with an exchange conntrack has not judged it: the client acknowledges bytes that the
-    /// origin never sent. Of a watched flow it has. The checksum was verified.
+    /// Conntrack has not judged it yet: in a flow with an exchange the client acknowledges bytes that the
+    /// origin never sent. The checksum was verified.
     pub(super) fn on_flow_segment<E: Egress>(
         &mut self,
         now: Instant,
