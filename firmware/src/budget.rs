@@ -46,6 +46,22 @@ pub const ACCEL_PORTS_MAX: usize = 4;
 pub const PEER_MESSAGE_BYTES_MAX: usize = REQUEST_HEAD_BYTES_MAX + 512;
 /// Raw bytes that one peer `Data` message announces, at most.
 pub const PEER_DATA_BYTES_MAX: u16 = 16 * 1024;
+/// Resolvers that are asked in turn; more than three only delay the failure.
+pub const WAN_DNS_MAX: usize = 3;
+/// Largest IP packet of an internet line without tags: Ethernet's, bytes.
+pub const WAN_MTU_MAX: u16 = 1500;
+/// Smallest `wan.mtu`: what every host must take (RFC 791 section 3.1), bytes.
+pub const WAN_MTU_MIN: u16 = 576;
+/// Forwarded ports; a home has a handful.
+pub const FORWARDS_MAX: usize = 16;
+/// Reserved addresses.
+pub const RESERVATIONS_MAX: usize = 16;
+/// Lease of a LAN host unless set: a day, so that a host that is away overnight keeps its address, seconds.
+pub const LAN_LEASE_SECONDS: u32 = 86_400;
+/// Shortest lease that can be set: hosts renew at half of it, seconds.
+pub const LAN_LEASE_SECONDS_MIN: u32 = 120;
+/// Longest lease that can be set: a week, seconds.
+pub const LAN_LEASE_SECONDS_MAX: u32 = 604_800;
 /// A console line; longer ones are refused whole, bytes.
 pub const CONSOLE_LINE_BYTES_MAX: usize = 256;
 

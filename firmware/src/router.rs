@@ -186,10 +186,11 @@ impl<'m> Router<'m> {
         self.settings = *settings;
         let cidr = |net: Option<crate::settings::Net>| net.map(|net| net.cidr());
         let gateway = settings.wan.gateway;
+        let air = settings.air_net(self.addresses[Port::Air.index()].mac);
         for (port, cidr, gateway) in [
-            (Port::Lan, cidr(settings.lan), None),
-            (Port::Wan, cidr(settings.wan.net), gateway),
-            (Port::Air, cidr(settings.air), None),
+            (Port::Lan, cidr(settings.lan.net), None),
+            (Port::Wan, cidr(settings.wan.address.net()), gateway),
+            (Port::Air, cidr(air), None),
         ] {
             let mac = self.addresses[port.index()].mac;
             self.set_address(port, PortAddress { mac, cidr, gateway });

@@ -4,40 +4,101 @@
 //! against the other settings, and changes nothing when it refuses.
 //!
 //! Units: bytes where the key's name or doc says so.
-//! Budget: one [`Settings`] of below 128 bytes, copied freely.
-//! Not done: storing in flash.
+//! Budget: one [`Settings`] of below 512 bytes, copied when somebody changes it.
+
+mod lists;
+mod parse;
 
 use core::fmt::{self, Write};
 use core::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
-use smoltcp::wire::Ipv4Cidr;
+use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
 
-use crate::budget::{ACCEL_PORTS_MAX, PEERS_MAX};
+use crate::budget::{
+    ACCEL_PORTS_MAX, LAN_LEASE_SECONDS, LAN_LEASE_SECONDS_MAX, LAN_LEASE_SECONDS_MIN, PEERS_MAX,
+    WAN_DNS_MAX, WAN_MTU_MAX, WAN_MTU_MIN,
+};
+pub use lists::{Forward, ForwardProtocol, Forwards, Reservation, Reservations};
+pub(crate) use parse::parse_host;
+use parse::{
+    is_host, parse_net, parse_number, parse_on_off, parse_option, write_list, write_option,
+};
 
 /// Everything the owner can set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// The owner's own network: the router's address there.
-    pub lan: Option<Net>,
-    /// The internet line: the router's address there and its gateway.
+    /// The owner's own network.
+    pub lan: Lan,
+    /// The internet line: how the router gets its address there.
     pub wan: Wan,
     /// The wireless link to the neighbours: the router's address there.
-    pub air: Option<Net>,
+    pub air: Air,
+    /// Ports of the WAN address that lead to hosts of the LAN.
+    pub forwards: Forwards,
     /// Which downloads are accelerated.
     pub accel: Accel,
     /// Air addresses of the neighbours that are asked and served; filled from the front.
     pub peers: [Option<Ipv4Addr>; PEERS_MAX],
 }
 
+/// The owner's own network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lan {
+    /// The router's address there.
+    pub net: Option<Net>,
+    /// Whether the router gives addresses by DHCP.
+    pub dhcp: bool,
+    /// First and last address that are given; `None` chooses them from the net, see
+    /// [`pool`](Self::pool).
+    pub range: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// How long an address is given, seconds.
+    pub lease_seconds: u32,
+    /// Addresses that belong to one host each; those outside the net wait for it.
+    pub reservations: Reservations,
+}
+
 /// How the internet line is addressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wan {
-    /// The router's address on the line.
-    pub net: Option<Net>,
-    /// Next hop for everything beyond the line's net; inside `net` whenever both are set.
+    /// Where the address comes from.
+    pub address: WanAddress,
+    /// Next hop for everything beyond the line's net, unless DHCP names one; inside the net of a
+    /// static address.
     pub gateway: Option<Ipv4Addr>,
+    /// Resolvers, from the front; none means those that DHCP names.
+    pub dns: [Option<Ipv4Addr>; WAN_DNS_MAX],
+    /// Largest IP packet of the line, bytes.
+    pub mtu: u16,
 }
+
+/// Where the address on the internet line comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WanAddress {
+    /// Nowhere: the line is not used.
+    None,
+    /// From the provider's DHCP server.
+    Dhcp,
+    /// From the owner.
+    Static(Net),
+}
+
+/// The router's address on the wireless link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Air {
+    /// None: the link is not used.
+    None,
+    /// In [`AIR_AUTO`], made of the last two bytes of the port's MAC address.
+    Auto,
+    /// From the owner.
+    Static(Net),
+}
+
+/// The net of addresses that routers give themselves on the air.
+pub const AIR_AUTO: Net = Net {
+    address: Ipv4Addr::new(10, 77, 0, 0),
+    prefix: 16,
+};
 
 /// An address with the length of its net's prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +196,24 @@ pub enum SettingError {
     GatewayOutside,
     /// The gateway is the router's own address.
     GatewayIsSelf,
+    /// Not one to three addresses.
+    Resolvers,
+    /// Not a number of bytes between the bounds.
+    Mtu,
+    /// Not two addresses of the LAN in order.
+    Pool,
+    /// Not a number of seconds between the bounds.
+    Lease,
+    /// Not `MAC=ADDRESS`.
+    Reservation,
+    /// A host or an address is reserved twice.
+    ReservedTwice,
+    /// Not `tcp:8080=192.168.1.20:80`.
+    Forward,
+    /// A port of the WAN address that is forwarded twice, or the router's own.
+    ForwardPort,
+    /// The list has no place left.
+    ListFull,
     /// Neither `on` nor `off`.
     NotOnOff,
     /// Not a number of bytes between the bounds.
@@ -162,6 +241,15 @@ impl fmt::Display for SettingError {
             SettingError::Overlap => "this net overlaps that of another port",
             SettingError::GatewayOutside => "the gateway must be in the net of wan.address",
             SettingError::GatewayIsSelf => "the gateway cannot be the router itself",
+            SettingError::Resolvers => "write 1 to 3 addresses as 9.9.9.9,1.1.1.1, or `auto`",
+            SettingError::Mtu => "write bytes from 576 to 1500",
+            SettingError::Pool => "write addresses of the LAN: 192.168.1.100-192.168.1.199",
+            SettingError::Lease => "write seconds from 120 to 604800",
+            SettingError::Reservation => "write it as 02:00:00:00:01:01=192.168.1.20",
+            SettingError::ReservedTwice => "a host or an address is there twice",
+            SettingError::Forward => "write it as tcp:8080=192.168.1.20:80",
+            SettingError::ForwardPort => "that port is forwarded already, or the router's own",
+            SettingError::ListFull => "the list has no place left",
             SettingError::NotOnOff => "write `on` or `off`",
             SettingError::Threshold => "write bytes from 65536 to 1073741824, or 256K, 4M",
             SettingError::Ports => "write 1 to 4 different ports, as 80,8080",
@@ -174,11 +262,18 @@ impl fmt::Display for SettingError {
 }
 
 /// Every key, in the order in which `get` lists them.
-pub const KEYS: [&str; 9] = [
+pub const KEYS: [&str; 16] = [
     "lan.address",
+    "lan.dhcp",
+    "lan.pool",
+    "lan.lease",
+    "lan.reservations",
     "wan.address",
     "wan.gateway",
+    "wan.dns",
+    "wan.mtu",
     "air.address",
+    "nat.forwards",
     "accel.enabled",
     "accel.threshold",
     "accel.ports",
@@ -188,17 +283,19 @@ pub const KEYS: [&str; 9] = [
 
 /// Bounds of `accel.threshold`, bytes.
 const THRESHOLD_BYTES: core::ops::RangeInclusive<u64> = 65_536..=1 << 30;
+/// Bounds of `lan.lease`, seconds.
+const LEASE_SECONDS: core::ops::RangeInclusive<u32> = LAN_LEASE_SECONDS_MIN..=LAN_LEASE_SECONDS_MAX;
+/// Bounds of `wan.mtu`, bytes.
+const MTU_BYTES: core::ops::RangeInclusive<u16> = WAN_MTU_MIN..=WAN_MTU_MAX;
 
 impl Settings {
-    /// As the factory ships it: no addresses, acceleration on for port 80.
+    /// As the factory ships it: a router that works when it is plugged in.
     pub const fn new() -> Self {
         Self {
-            lan: None,
-            wan: Wan {
-                net: None,
-                gateway: None,
-            },
-            air: None,
+            lan: Lan::new(),
+            wan: Wan::new(),
+            air: Air::Auto,
+            forwards: Forwards::NONE,
             accel: Accel::new(),
             peers: [None; PEERS_MAX],
         }
@@ -211,11 +308,30 @@ impl Settings {
     pub fn get(&self, key: &str, out: &mut dyn Write) -> Result<(), SettingError> {
         let accel = &self.accel;
         let written = match key {
-            "lan.address" => write_option(out, self.lan),
-            "wan.address" => write_option(out, self.wan.net),
+            "lan.address" => write_option(out, self.lan.net),
+            "lan.dhcp" => out.write_str(on_off(self.lan.dhcp)),
+            "lan.pool" => match self.lan.range {
+                Some((first, last)) => write!(out, "{first}-{last}"),
+                None => out.write_str("auto"),
+            },
+            "lan.lease" => write!(out, "{}", self.lan.lease_seconds),
+            "lan.reservations" => write_list(out, self.lan.reservations.iter()),
+            "wan.address" => match self.wan.address {
+                WanAddress::None => out.write_str("none"),
+                WanAddress::Dhcp => out.write_str("dhcp"),
+                WanAddress::Static(net) => write!(out, "{net}"),
+            },
             "wan.gateway" => write_option(out, self.wan.gateway),
-            "air.address" => write_option(out, self.air),
-            "accel.enabled" => out.write_str(if accel.enabled { "on" } else { "off" }),
+            "wan.dns" if self.wan.dns == [None; WAN_DNS_MAX] => out.write_str("auto"),
+            "wan.dns" => write_list(out, self.wan.dns.iter().flatten()),
+            "wan.mtu" => write!(out, "{}", self.wan.mtu),
+            "air.address" => match self.air {
+                Air::None => out.write_str("none"),
+                Air::Auto => out.write_str("auto"),
+                Air::Static(net) => write!(out, "{net}"),
+            },
+            "nat.forwards" => write_list(out, self.forwards.iter()),
+            "accel.enabled" => out.write_str(on_off(accel.enabled)),
             "accel.threshold" => write!(out, "{}", accel.threshold_bytes),
             "accel.ports" => write_list(out, accel.ports.iter().filter(|&&port| port != 0)),
             "accel.types" => write_list(
@@ -241,10 +357,41 @@ impl Settings {
     /// What is wrong with key or value; nothing was changed.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), SettingError> {
         match key {
-            "lan.address" => self.lan = parse_net(value, [self.wan.net, self.air])?,
-            "air.address" => self.air = parse_net(value, [self.wan.net, self.lan])?,
+            "lan.address" => {
+                let others = [self.wan.address.net(), self.air.net()];
+                self.lan.net = parse_option(value, |value| parse_net(value, others))?;
+                if !self.lan.is_range_inside() {
+                    self.lan.range = None;
+                }
+            }
+            "lan.dhcp" => self.lan.dhcp = parse_on_off(value)?,
+            "lan.pool" => self.lan.range = self.parse_pool(value)?,
+            "lan.lease" => {
+                self.lan.lease_seconds = parse_number(value)
+                    .and_then(|seconds| u32::try_from(seconds).ok())
+                    .filter(|seconds| LEASE_SECONDS.contains(seconds))
+                    .ok_or(SettingError::Lease)?;
+            }
+            "lan.reservations" => self.lan.reservations = Reservations::parse(value)?,
+            "air.address" => {
+                self.air = match value {
+                    "none" => Air::None,
+                    "auto" => {
+                        let others = [self.wan.address.net(), self.lan.net];
+                        if others.iter().flatten().any(|net| net.overlaps(AIR_AUTO)) {
+                            return Err(SettingError::Overlap);
+                        }
+                        Air::Auto
+                    }
+                    net => Air::Static(parse_net(net, [self.wan.address.net(), self.lan.net])?),
+                }
+            }
             "wan.address" => {
-                self.wan.net = parse_net(value, [self.lan, self.air])?;
+                self.wan.address = match value {
+                    "none" => WanAddress::None,
+                    "dhcp" => WanAddress::Dhcp,
+                    net => WanAddress::Static(parse_net(net, [self.lan.net, self.air.net()])?),
+                };
                 if check_gateway(self.wan).is_err() {
                     self.wan.gateway = None;
                 }
@@ -257,13 +404,15 @@ impl Settings {
                 })?;
                 self.wan.gateway = gateway;
             }
-            "accel.enabled" => {
-                self.accel.enabled = match value {
-                    "on" => true,
-                    "off" => false,
-                    _ => return Err(SettingError::NotOnOff),
-                }
+            "wan.dns" => self.wan.dns = parse_resolvers(value)?,
+            "wan.mtu" => {
+                self.wan.mtu = parse_number(value)
+                    .and_then(|bytes| u16::try_from(bytes).ok())
+                    .filter(|bytes| MTU_BYTES.contains(bytes))
+                    .ok_or(SettingError::Mtu)?;
             }
+            "nat.forwards" => self.forwards = Forwards::parse(value)?,
+            "accel.enabled" => self.accel.enabled = parse_on_off(value)?,
             "accel.threshold" => self.accel.threshold_bytes = parse_threshold(value)?,
             "accel.ports" => self.accel.ports = parse_ports(value)?,
             "accel.types" => self.accel.types = parse_types(value)?,
@@ -282,6 +431,45 @@ impl Settings {
             _ => return Err(SettingError::UnknownKey),
         }
         Ok(())
+    }
+
+    /// The router's address on the air, whose port has the MAC address `mac`.
+    pub fn air_net(&self, mac: EthernetAddress) -> Option<Net> {
+        match self.air {
+            Air::None => None,
+            Air::Static(net) => Some(net),
+            Air::Auto => {
+                let [.., third, fourth] = mac.0;
+                // The net's own address and its broadcast address are no host's.
+                let (third, fourth) = match (third, fourth) {
+                    (0, 0) => (0, 1),
+                    (255, 255) => (255, 254),
+                    host => host,
+                };
+                let [first, second, ..] = AIR_AUTO.address.octets();
+                Some(Net {
+                    address: Ipv4Addr::new(first, second, third, fourth),
+                    prefix: AIR_AUTO.prefix,
+                })
+            }
+        }
+    }
+
+    fn parse_pool(&self, value: &str) -> Result<Option<(Ipv4Addr, Ipv4Addr)>, SettingError> {
+        if value == "auto" {
+            return Ok(None);
+        }
+        let (first, last) = value.split_once('-').ok_or(SettingError::Pool)?;
+        let address = |text: &str| text.parse().map_err(|_| SettingError::Pool);
+        let lan = Lan {
+            range: Some((address(first)?, address(last)?)),
+            ..self.lan
+        };
+        if lan.is_range_inside() {
+            Ok(lan.range)
+        } else {
+            Err(SettingError::Pool)
+        }
     }
 
     /// Adds a neighbour behind those listed.
@@ -316,6 +504,101 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Lan {
+    /// As the factory ships it.
+    pub const fn new() -> Self {
+        Self {
+            net: Some(Net {
+                address: Ipv4Addr::new(192, 168, 1, 1),
+                prefix: 24,
+            }),
+            dhcp: true,
+            range: None,
+            lease_seconds: LAN_LEASE_SECONDS,
+            reservations: Reservations::NONE,
+        }
+    }
+
+    /// First and last address that DHCP gives: those set, else hosts 100 to 199 of the net, or all
+    /// of a net that is smaller. The router's own address may lie between them. `None` without a
+    /// net, or when DHCP is off.
+    pub fn pool(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
+        const FIRST_HOST: u32 = 100;
+        const LAST_HOST: u32 = 199;
+        let net = self.net.filter(|_| self.dhcp)?;
+        if let Some(range) = self.range {
+            return Some(range);
+        }
+        let base = net.address.to_bits() & net.mask();
+        let hosts_last = !net.mask() - 1;
+        let (first, last) = if hosts_last > LAST_HOST {
+            (FIRST_HOST, LAST_HOST)
+        } else {
+            (1, hosts_last)
+        };
+        Some((
+            Ipv4Addr::from_bits(base + first),
+            Ipv4Addr::from_bits(base + last),
+        ))
+    }
+
+    /// No range, or one of hosts of the net, in order.
+    fn is_range_inside(&self) -> bool {
+        let Some((first, last)) = self.range else {
+            return true;
+        };
+        first <= last
+            && self
+                .net
+                .is_some_and(|net| net.has_host(first) && net.has_host(last))
+    }
+}
+
+impl Default for Lan {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Wan {
+    /// As the factory ships it.
+    pub const fn new() -> Self {
+        Self {
+            address: WanAddress::Dhcp,
+            gateway: None,
+            dns: [None; WAN_DNS_MAX],
+            mtu: WAN_MTU_MAX,
+        }
+    }
+}
+
+impl Default for Wan {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl WanAddress {
+    /// The net, if the owner named it.
+    pub const fn net(self) -> Option<Net> {
+        match self {
+            WanAddress::None | WanAddress::Dhcp => None,
+            WanAddress::Static(net) => Some(net),
+        }
+    }
+}
+
+impl Air {
+    /// The net in which the address is; the address in it is the router's only if the owner named it.
+    const fn net(self) -> Option<Net> {
+        match self {
+            Air::None => None,
+            Air::Auto => Some(AIR_AUTO),
+            Air::Static(net) => Some(net),
+        }
     }
 }
 
@@ -354,11 +637,19 @@ impl Net {
             .unwrap_or(0)
     }
 
-    fn contains(self, address: Ipv4Addr) -> bool {
+    /// Whether the address is in the net.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
         (address.to_bits() ^ self.address.to_bits()) & self.mask() == 0
     }
 
-    fn overlaps(self, other: Net) -> bool {
+    /// Whether the address is that of a host of the net: neither the net's own nor its broadcast.
+    pub fn has_host(self, address: Ipv4Addr) -> bool {
+        let host = address.to_bits() & !self.mask();
+        self.contains(address) && host != 0 && host != !self.mask()
+    }
+
+    /// Whether any address is in both nets.
+    pub fn overlaps(self, other: Net) -> bool {
         self.contains(other.address) || other.contains(self.address)
     }
 }
@@ -369,89 +660,27 @@ impl fmt::Display for Net {
     }
 }
 
-fn write_option(out: &mut dyn Write, value: Option<impl fmt::Display>) -> fmt::Result {
-    match value {
-        Some(value) => write!(out, "{value}"),
-        None => out.write_str("none"),
-    }
-}
-
-fn write_list(out: &mut dyn Write, values: impl Iterator<Item = impl fmt::Display>) -> fmt::Result {
-    let mut any = false;
-    for value in values {
-        if any {
-            out.write_str(",")?;
-        }
-        write!(out, "{value}")?;
-        any = true;
-    }
-    if any { Ok(()) } else { out.write_str("none") }
-}
-
-fn parse_option<T>(
-    value: &str,
-    parse: impl FnOnce(&str) -> Result<T, SettingError>,
-) -> Result<Option<T>, SettingError> {
-    if value == "none" {
-        Ok(None)
-    } else {
-        parse(value).map(Some)
-    }
-}
-
-/// Parses an address that a host can have.
-pub(crate) fn parse_host(value: &str) -> Result<Ipv4Addr, SettingError> {
-    let address = value.parse().map_err(|_| SettingError::NotAnAddress)?;
-    if is_host(address) {
-        Ok(address)
-    } else {
-        Err(SettingError::NotAHost)
-    }
-}
-
-fn is_host(address: Ipv4Addr) -> bool {
-    let first = address.octets()[0];
-    first != 0 && first != 127 && first < 224
-}
-
-fn parse_net(value: &str, others: [Option<Net>; 2]) -> Result<Option<Net>, SettingError> {
-    let net = parse_option(value, |value| {
-        let (address, prefix) = value.split_once('/').ok_or(SettingError::NotANet)?;
-        let address = address.parse().map_err(|_| SettingError::NotANet)?;
-        let prefix = parse_number(prefix).ok_or(SettingError::NotANet)?;
-        let prefix = u8::try_from(prefix).map_err(|_| SettingError::Prefix)?;
-        if !(8..=30).contains(&prefix) {
-            return Err(SettingError::Prefix);
-        }
-        Ok(Net { address, prefix })
-    })?;
-    if let Some(net) = net {
-        let host_bits = net.address.to_bits() & !net.mask();
-        if !is_host(net.address) || host_bits == 0 || host_bits == !net.mask() {
-            return Err(SettingError::NotAHost);
-        }
-        if others.iter().flatten().any(|&other| net.overlaps(other)) {
-            return Err(SettingError::Overlap);
-        }
-    }
-    Ok(net)
+const fn on_off(value: bool) -> &'static str {
+    if value { "on" } else { "off" }
 }
 
 fn check_gateway(wan: Wan) -> Result<(), SettingError> {
-    match (wan.net, wan.gateway) {
+    match (wan.address.net(), wan.gateway) {
         (Some(net), Some(gateway)) if net.address == gateway => Err(SettingError::GatewayIsSelf),
         (Some(net), Some(gateway)) if !net.contains(gateway) => Err(SettingError::GatewayOutside),
         (Some(_) | None, Some(_) | None) => Ok(()),
     }
 }
 
-/// Digits only: `str::parse` would take a plus sign.
-fn parse_number(value: &str) -> Option<u64> {
-    if value.bytes().all(|byte| byte.is_ascii_digit()) {
-        value.parse().ok()
-    } else {
-        None
+fn parse_resolvers(value: &str) -> Result<[Option<Ipv4Addr>; WAN_DNS_MAX], SettingError> {
+    let mut resolvers = [None; WAN_DNS_MAX];
+    if value != "auto" {
+        for (index, text) in value.split(',').enumerate() {
+            let place = resolvers.get_mut(index).ok_or(SettingError::Resolvers)?;
+            *place = Some(parse_host(text).map_err(|_| SettingError::Resolvers)?);
+        }
     }
+    Ok(resolvers)
 }
 
 fn parse_threshold(value: &str) -> Result<u64, SettingError> {
@@ -489,7 +718,7 @@ fn parse_types(value: &str) -> Result<Types, SettingError> {
     Ok(types)
 }
 
-const _: () = assert!(core::mem::size_of::<Settings>() <= 128);
+const _: () = assert!(core::mem::size_of::<Settings>() <= 512);
 
 #[cfg(test)]
 mod tests;

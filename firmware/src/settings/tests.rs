@@ -16,6 +16,19 @@ fn every_key_can_be_read_and_its_value_set_again() {
         ("wan.address", "203.0.113.2/26"),
         ("wan.gateway", "203.0.113.1"),
         ("air.address", "10.77.0.1/24"),
+        ("wan.dns", "9.9.9.9,1.1.1.1"),
+        ("wan.mtu", "1492"),
+        ("lan.dhcp", "off"),
+        ("lan.pool", "192.168.1.20-192.168.1.40"),
+        ("lan.lease", "3600"),
+        (
+            "lan.reservations",
+            "02:00:00:00:01:01=192.168.1.20,02:00:00:00:01:02=192.168.1.21",
+        ),
+        (
+            "nat.forwards",
+            "tcp:8080=192.168.1.20:80,udp:8080=192.168.1.20:81",
+        ),
         ("peers", "10.77.0.2,10.77.0.3"),
         ("accel.enabled", "off"),
         ("accel.types", "video,binary"),
@@ -60,6 +73,73 @@ fn a_refused_value_changes_nothing_and_says_why() {
         ("wan.gateway", "203.0.113.2", SettingError::GatewayIsSelf),
         ("wan.gateway", "gateway", SettingError::NotAnAddress),
         ("wan.gateway", "0.0.0.0", SettingError::NotAHost),
+        ("air.address", "10.77.0.1", SettingError::NotANet),
+        ("wan.address", "auto", SettingError::NotANet),
+        ("wan.address", "10.77.9.9/24", SettingError::Overlap),
+        ("lan.address", "10.0.0.1/8", SettingError::Overlap),
+        ("wan.dns", "", SettingError::Resolvers),
+        (
+            "wan.dns",
+            "1.1.1.1,2.2.2.2,3.3.3.3,4.4.4.4",
+            SettingError::Resolvers,
+        ),
+        ("wan.dns", "127.0.0.1", SettingError::Resolvers),
+        ("wan.mtu", "575", SettingError::Mtu),
+        ("wan.mtu", "1501", SettingError::Mtu),
+        ("lan.dhcp", "auto", SettingError::NotOnOff),
+        ("lan.pool", "192.168.1.9", SettingError::Pool),
+        ("lan.pool", "192.168.1.9-192.168.1.8", SettingError::Pool),
+        ("lan.pool", "192.168.1.0-192.168.1.8", SettingError::Pool),
+        ("lan.pool", "192.168.1.9-192.168.1.255", SettingError::Pool),
+        ("lan.pool", "192.168.2.9-192.168.2.10", SettingError::Pool),
+        ("lan.lease", "119", SettingError::Lease),
+        ("lan.lease", "604801", SettingError::Lease),
+        (
+            "lan.reservations",
+            "02:00:00:00:01=192.168.1.20",
+            SettingError::Reservation,
+        ),
+        (
+            "lan.reservations",
+            "02:00:00:00:01:01:01=192.168.1.20",
+            SettingError::Reservation,
+        ),
+        (
+            "lan.reservations",
+            "ff:ff:ff:ff:ff:ff=192.168.1.20",
+            SettingError::Reservation,
+        ),
+        (
+            "lan.reservations",
+            "02:00:00:00:01:+1=192.168.1.20",
+            SettingError::Reservation,
+        ),
+        (
+            "lan.reservations",
+            "02:00:00:00:01:01=192.168.1.20,02:00:00:00:01:01=192.168.1.21",
+            SettingError::ReservedTwice,
+        ),
+        (
+            "nat.forwards",
+            "tcp:0=192.168.1.20:80",
+            SettingError::Forward,
+        ),
+        ("nat.forwards", "tcp:80=192.168.1.20", SettingError::Forward),
+        (
+            "nat.forwards",
+            "icmp:80=192.168.1.20:1",
+            SettingError::Forward,
+        ),
+        (
+            "nat.forwards",
+            "tcp:61000=192.168.1.20:80",
+            SettingError::ForwardPort,
+        ),
+        (
+            "nat.forwards",
+            "tcp:80=192.168.1.20:80,tcp:80=192.168.1.21:80",
+            SettingError::ForwardPort,
+        ),
         ("accel.enabled", "yes", SettingError::NotOnOff),
         ("accel.enabled", "", SettingError::NotOnOff),
         ("accel.threshold", "65535", SettingError::Threshold),
@@ -104,6 +184,50 @@ fn a_move_to_another_net_clears_a_gateway_that_is_left_outside() {
 }
 
 #[test]
+fn the_factory_ships_a_router_that_works_when_it_is_plugged_in() {
+    let settings = Settings::new();
+    assert_eq!(get(&settings, "lan.address"), "192.168.1.1/24");
+    assert_eq!(get(&settings, "wan.address"), "dhcp");
+    let pool = settings
+        .lan
+        .pool()
+        .map(|(first, last)| (first.octets(), last.octets()));
+    assert_eq!(pool, Some(([192, 168, 1, 100], [192, 168, 1, 199])));
+}
+
+#[test]
+fn the_pool_fits_the_net_and_goes_with_it() {
+    let mut settings = Settings::new();
+    settings
+        .set("lan.pool", "192.168.1.20-192.168.1.40")
+        .unwrap();
+    settings.set("lan.address", "192.168.1.33/28").unwrap();
+    assert_eq!(get(&settings, "lan.pool"), "auto");
+    let pool = settings
+        .lan
+        .pool()
+        .map(|(first, last)| (first.octets(), last.octets()));
+    assert_eq!(pool, Some(([192, 168, 1, 33], [192, 168, 1, 46])));
+    settings.set("lan.dhcp", "off").unwrap();
+    assert_eq!(settings.lan.pool(), None);
+}
+
+#[test]
+fn the_air_address_comes_from_the_last_bytes_of_the_mac_address_and_is_a_hosts() {
+    let settings = Settings::new();
+    for (mac, address) in [
+        ([2, 0, 0, 0, 0, 1], "10.77.0.1/16"),
+        ([2, 0, 0, 0, 0, 0], "10.77.0.1/16"),
+        ([2, 0, 0, 0, 255, 255], "10.77.255.254/16"),
+        ([2, 0, 0, 0, 18, 52], "10.77.18.52/16"),
+    ] {
+        let net = settings.air_net(EthernetAddress(mac)).unwrap();
+        assert_eq!(net.to_string(), address);
+        assert!(net.has_host(net.address));
+    }
+}
+
+#[test]
 fn removing_a_peer_moves_the_others_up() {
     let mut settings = Settings::new();
     settings.set("peers", "10.0.0.1,10.0.0.2,10.0.0.3").unwrap();
@@ -132,7 +256,10 @@ fn settings_survive_their_wire_form() {
     let mut settings = Settings::new();
     settings.set("lan.address", "192.168.1.1/24").unwrap();
     settings.set("peers", "10.0.0.1").unwrap();
-    let mut bytes = [0; 128];
+    settings
+        .set("nat.forwards", "tcp:80=192.168.1.20:80")
+        .unwrap();
+    let mut bytes = [0; 512];
     let used = postcard::to_slice(&settings, &mut bytes).unwrap();
     assert_eq!(postcard::from_bytes::<Settings>(used), Ok(settings));
 }
