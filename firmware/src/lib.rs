@@ -38,6 +38,7 @@ pub mod settings;
 
 pub mod budget;
 pub mod counters;
+pub mod random;
 
 #[cfg(test)]
 #[allow(unsafe_code)] // the attribute writes an `unsafe impl`; the rest of the library forbids it
