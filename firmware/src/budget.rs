@@ -3,6 +3,7 @@
 use smoltcp::time::Duration;
 
 use crate::conntrack::Table;
+use crate::events::Log;
 use crate::exchange;
 use crate::links::lender;
 use crate::links::peer::Peer;
@@ -64,6 +65,12 @@ pub const LAN_LEASE_SECONDS_MIN: u32 = 120;
 pub const LAN_LEASE_SECONDS_MAX: u32 = 604_800;
 /// A console line; longer ones are refused whole, bytes.
 pub const CONSOLE_LINE_BYTES_MAX: usize = 256;
+/// Events remembered for `log`: two or three screens.
+pub const EVENTS: usize = 64;
+/// Text from outside in an event; a host name or the place of a crash is read from its beginning, bytes.
+pub const EVENT_TEXT_BYTES_MAX: usize = 40;
+/// Events of one kind that strangers can cause count as one within this time.
+pub const EVENT_REPEAT: Duration = Duration::from_secs(60);
 
 /// Sets of the neighbor table; a power of two.
 pub const NEIGHBOR_SETS: usize = 32;
@@ -149,6 +156,8 @@ pub struct Memory {
     pub lender: lender::Slots,
     /// Neighbours to borrow from.
     pub peers: heapless::Vec<Peer, PEERS_MAX>,
+    /// What happened lately.
+    pub log: Log,
 }
 
 impl Memory {
@@ -162,6 +171,7 @@ impl Memory {
             exchanges: exchange::Slots::new(),
             lender: lender::Slots::new(),
             peers: heapless::Vec::new(),
+            log: Log::new(),
         }
     }
 }

@@ -34,6 +34,7 @@ pub mod stitch;
 pub mod stack;
 
 pub mod console;
+pub mod events;
 pub mod settings;
 
 pub mod budget;

@@ -31,6 +31,7 @@ use crate::conntrack::Table;
 use crate::console::Console;
 use crate::counter_stage;
 use crate::counters::Counts;
+use crate::events::{Event, Log};
 use crate::neighbor::{self, Hop, Neighbors};
 use crate::port::{Egress, Port, PortAddress};
 use crate::settings::Settings;
@@ -140,6 +141,7 @@ pub struct Router<'m> {
     neighbors: &'m mut Neighbors,
     accelerator: Accelerator<'m>,
     console: Console,
+    log: &'m mut Log,
     settings: Settings,
     /// The time of the last call, for the console's ages.
     now: Instant,
@@ -153,7 +155,7 @@ pub struct Router<'m> {
 impl Router<'static> {
     /// Builds a router over `memory`; `macs` in [`Port::ALL`] order, `seed` from the board's entropy.
     pub fn new(memory: &'static mut Memory, macs: [EthernetAddress; 3], seed: u64) -> Self {
-        let (parts, conntrack, neighbors) = accelerator::parts(memory);
+        let (parts, conntrack, neighbors, log) = accelerator::parts(memory);
         conntrack.set_seed(seed);
         Port::ALL
             .into_iter()
@@ -163,6 +165,7 @@ impl Router<'static> {
             neighbors,
             accelerator: Accelerator::new(parts, seed),
             console: Console::new(),
+            log,
             settings: Settings::new(),
             now: Instant::ZERO,
             addresses: macs.map(|mac| PortAddress {
@@ -314,6 +317,16 @@ impl<'m> Router<'m> {
             out,
         };
         (&mut self.accelerator, lent)
+    }
+
+    /// Remembers what happened, for `log`; what matters is printed on the console at once.
+    pub fn event(&mut self, now: Instant, event: Event) {
+        self.log.add(now, event);
+    }
+
+    /// What happened lately.
+    pub const fn log(&self) -> &Log {
+        self.log
     }
 
     /// Takes one byte of the serial console; echo and answers go to `out`.

@@ -488,6 +488,7 @@ pub(super) fn parts(
     Parts,
     &'static mut Table,
     &'static mut crate::neighbor::Neighbors,
+    &'static mut crate::events::Log,
 ) {
     let Memory {
         blocks,
@@ -497,7 +498,7 @@ pub(super) fn parts(
         peers,
         conntrack,
         neighbors,
-        ..
+        log,
     } = memory;
     (
         Parts {
@@ -509,5 +510,6 @@ pub(super) fn parts(
         },
         conntrack,
         neighbors,
+        log,
     )
 }
