@@ -32,6 +32,7 @@ pub mod links;
 pub mod stitch;
 
 pub mod stack;
+pub mod udp;
 
 pub mod console;
 pub mod events;

@@ -20,6 +20,7 @@ mod accelerator;
 mod forward;
 mod host;
 mod icmp;
+mod services;
 mod way;
 
 use accelerator::{Accelerator, Lent};
@@ -147,6 +148,7 @@ pub struct Router<'m> {
     now: Instant,
     addresses: [PortAddress; 3],
     acceleration: Acceleration,
+    services: services::Services,
     limit: icmp::Limit,
     counts: Counts<Counter>,
     malformed: Counts<Malformed>,
@@ -174,6 +176,7 @@ impl Router<'static> {
                 gateway: None,
             }),
             acceleration: Acceleration::default(),
+            services: services::Services::new(seed),
             limit: icmp::Limit::default(),
             counts: Counts::new(),
             malformed: Counts::new(),
@@ -413,6 +416,11 @@ impl<'m> Router<'m> {
         let Some(lan) = self.addresses[Port::Lan.index()].cidr else {
             return self.drop(Counter::Unconfigured);
         };
+        if Self::is_dhcp_request(packet)
+            && (packet.dst.is_broadcast() || packet.dst == lan.address())
+        {
+            return self.serve(now, Port::Lan, packet, frame, out);
+        }
         if !lan.contains_addr(&packet.src) || !is_host_of(&lan, packet.src) {
             return self.drop(Counter::Source);
         }
@@ -434,6 +442,9 @@ impl<'m> Router<'m> {
         frame: &mut [u8],
         out: &mut E,
     ) -> Verdict {
+        if Self::is_dhcp_reply(packet) {
+            return self.serve(now, Port::Wan, packet, frame, out);
+        }
         let Some(wan) = self.addresses[Port::Wan.index()].cidr else {
             return self.drop(Counter::Unconfigured);
         };
@@ -478,8 +489,7 @@ impl<'m> Router<'m> {
         self.deliver_local(now, Port::Air, packet, frame, out)
     }
 
-    /// A packet for the router itself. Echo requests on LAN and air are answered; the rest goes
-    /// nowhere yet.
+    /// A packet for the router itself: its sockets, its services, echo requests on LAN and air.
     fn deliver_local<E: Egress>(
         &mut self,
         now: Instant,
@@ -497,6 +507,9 @@ impl<'m> Router<'m> {
             let (accelerator, mut lent) = self.split(out);
             accelerator.on_local(now, port, packet, frame, &mut lent);
             return Verdict::Answer;
+        }
+        if matches!(&packet.transport, Transport::Udp(_)) {
+            return self.serve(now, port, packet, frame, out);
         }
         if !is_echo || packet.is_fragment() || port == Port::Wan {
             return self.drop(Counter::LocalUnwanted);

@@ -3,10 +3,13 @@
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, Ipv4Address};
 
+use crate::budget::FRAME_BYTES_MAX;
 use crate::exchange::{Outgoing, Way};
 use crate::neighbor::{Hop, Neighbors, next_hop};
 use crate::port::{Egress, Full, Port, PortAddress};
 use crate::stack::SendIp;
+use crate::udp::{self, SendUdp};
+use crate::wire::datagram::{self, DatagramHeader};
 use crate::wire::packet::{ETHERNET_BYTES, ETHERTYPE_IPV4, Ethernet};
 use crate::wire::segment::{self, SegmentHeader};
 
@@ -42,6 +45,18 @@ impl<E: Egress> RouterWay<'_, E> {
         write: impl FnOnce(&mut [u8], EthernetAddress, EthernetAddress),
     ) -> Result<(), Full> {
         let (port, hop) = self.route(dst).ok_or(Full)?;
+        self.send_to_hop(now, port, hop, len, write)
+    }
+
+    /// The same with the next hop known.
+    fn send_to_hop(
+        &mut self,
+        now: Instant,
+        port: Port,
+        hop: Ipv4Address,
+        len: usize,
+        write: impl FnOnce(&mut [u8], EthernetAddress, EthernetAddress),
+    ) -> Result<(), Full> {
         let own = &self.ports[port.index()];
         match self.neighbors.lookup(port, hop) {
             Some(mac) => self
@@ -117,5 +132,44 @@ impl<E: Egress> SendIp for RouterWay<'_, E> {
                 frame[ETHERNET_BYTES..].copy_from_slice(packet);
             },
         )
+    }
+}
+
+impl<E: Egress> SendUdp for RouterWay<'_, E> {
+    fn send_udp(
+        &mut self,
+        now: Instant,
+        to: &udp::Outgoing,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Full> {
+        let len = datagram::frame_len(len);
+        if len > FRAME_BYTES_MAX {
+            return Err(Full);
+        }
+        *self.ident = self.ident.wrapping_add(1);
+        let ident = *self.ident;
+        let mut write = |frame: &mut [u8], src_mac, dst_mac| {
+            let header = DatagramHeader {
+                src_mac,
+                dst_mac,
+                src: to.src,
+                dst: to.dst,
+                src_port: to.src_port,
+                dst_port: to.dst_port,
+                ident,
+            };
+            datagram::emit(frame, &header, |payload| fill(payload));
+        };
+        let own = &self.ports[to.port.index()];
+        match to.mac {
+            Some(mac) => self
+                .out
+                .transmit(to.port, len, |frame| write(frame, own.mac, mac)),
+            None => {
+                let hop = next_hop(own, to.dst).ok_or(Full)?;
+                self.send_to_hop(now, to.port, hop, len, write)
+            }
+        }
     }
 }

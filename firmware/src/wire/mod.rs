@@ -6,6 +6,7 @@
 //! ```
 
 pub mod checksum;
+pub mod datagram;
 pub mod options;
 pub mod packet;
 pub mod rewrite;

@@ -1,0 +1,115 @@
+//! What the router serves itself: which datagram goes to which service, and their timers.
+//!
+//! | came in by | to | service |
+//! | --- | --- | --- |
+//! | LAN | UDP 67, broadcast or unicast | DHCP server |
+//! | LAN | UDP 53 of the router's address | DNS relay |
+//! | WAN | UDP 68 from 67, whatever the address | DHCP client |
+//! | WAN | UDP of a port from `LOCAL_PORT_FIRST` on | DNS relay, if it asked from there |
+//!
+//! Nothing else listens, and nothing at all for strangers on the WAN and the air: what comes by
+//! those ports is an answer to a question of ours, or is dropped.
+
+use smoltcp::time::Instant;
+
+use super::way::RouterWay;
+use super::{Counter, Router, Verdict};
+use crate::budget::LOCAL_PORT_FIRST;
+use crate::port::{Egress, Port};
+use crate::udp::{Datagram, SendUdp};
+use crate::wire::packet::{Ethernet, Packet, Transport, UDP_BYTES};
+
+/// Where a DHCP server listens (RFC 2131 section 4.1).
+const DHCP_SERVER_PORT: u16 = 67;
+/// Where a DHCP client listens (RFC 2131 section 4.1).
+const DHCP_CLIENT_PORT: u16 = 68;
+/// Where a resolver listens (RFC 1035 section 4.2.1).
+const DNS_PORT: u16 = 53;
+
+/// The services and what they share.
+pub(super) struct Services {
+    /// IP identification of the next datagram.
+    ident: u16,
+}
+
+impl Services {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            ident: (seed >> 16) as u16,
+        }
+    }
+}
+
+impl Router<'_> {
+    /// Whether a packet from the LAN is for the DHCP server, which hears hosts without an address.
+    pub(super) fn is_dhcp_request(packet: &Packet) -> bool {
+        matches!(&packet.transport, Transport::Udp(udp)
+            if udp.dst_port == DHCP_SERVER_PORT && udp.src_port == DHCP_CLIENT_PORT)
+            && !packet.is_fragment()
+    }
+
+    /// Whether a packet from the WAN is for the DHCP client: servers may send to an address that
+    /// the router does not have yet (RFC 2131 section 4.1).
+    pub(super) fn is_dhcp_reply(packet: &Packet) -> bool {
+        matches!(&packet.transport, Transport::Udp(udp)
+            if udp.dst_port == DHCP_CLIENT_PORT && udp.src_port == DHCP_SERVER_PORT)
+            && !packet.is_fragment()
+    }
+
+    /// A datagram for the router itself.
+    pub(super) fn serve<E: Egress>(
+        &mut self,
+        now: Instant,
+        port: Port,
+        packet: &Packet,
+        frame: &[u8],
+        out: &mut E,
+    ) -> Verdict {
+        if packet.is_fragment() {
+            return self.drop(Counter::Fragment);
+        }
+        if !packet.transport_checksum_ok(frame) {
+            return self.drop(Counter::TransportChecksum);
+        }
+        let (Some(datagram), Ok(_)) = (datagram(port, packet, frame), Ethernet::parse(frame))
+        else {
+            return self.drop(Counter::LocalUnwanted);
+        };
+        let _way: &mut dyn SendUdp = &mut RouterWay {
+            ports: &self.addresses,
+            neighbors: self.neighbors,
+            out,
+            ident: &mut self.services.ident,
+        };
+        let _when = now;
+        match (port, datagram.dst_port) {
+            (Port::Lan, DHCP_SERVER_PORT | DNS_PORT)
+            | (Port::Wan, DHCP_CLIENT_PORT | LOCAL_PORT_FIRST..)
+            | (Port::Lan | Port::Wan | Port::Air, _) => self.drop(Counter::LocalUnwanted),
+        }
+    }
+}
+
+/// The datagram in a packet; `None` if it is none.
+fn datagram<'f>(port: Port, packet: &Packet, frame: &'f [u8]) -> Option<Datagram<'f>> {
+    let Transport::Udp(udp) = &packet.transport else {
+        return None;
+    };
+    let header = usize::from(packet.l4);
+    let length = frame.get(header + 4..header + 6)?;
+    let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+    // What follows the UDP length is not the sender's message.
+    let payload = packet.payload(frame);
+    let payload = payload
+        .get(..length.checked_sub(UDP_BYTES)?)
+        .unwrap_or(payload);
+    Some(Datagram {
+        port,
+        src_mac: Ethernet::parse(frame).ok()?.src,
+        src: packet.src,
+        src_port: udp.src_port,
+        dst: packet.dst,
+        dst_port: udp.dst_port,
+        payload,
+    })
+}
