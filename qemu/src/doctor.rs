@@ -63,7 +63,7 @@ const NIGHTLY: &[&str] = &[
     "rust-src",
 ];
 /// Services that would start at boot because their Debian package was installed for the lab.
-const SERVICES: &[&str] = &["nginx", "lighttpd"];
+const SERVICES: &[&str] = &["nginx", "lighttpd", "iperf3"];
 
 const NEEDS: &[Need] = &[
     Need {
@@ -129,6 +129,13 @@ const NEEDS: &[Need] = &[
         get: Get::Apt(&["dnsmasq-base"]),
     },
     Need {
+        name: "busybox udhcpc",
+        why: "is the clients' DHCP",
+        scope: Scope::Boot,
+        probe: udhcpc,
+        get: Get::Apt(&["busybox"]),
+    },
+    Need {
         name: "ping",
         why: "shows that a line is up",
         scope: Scope::Test,
@@ -169,6 +176,48 @@ const NEEDS: &[Need] = &[
         scope: Scope::Test,
         probe: || version("tshark", &["--version"]),
         get: Get::Apt(&["tshark"]),
+    },
+    Need {
+        name: "dig",
+        why: "asks the router for names",
+        scope: Scope::Test,
+        probe: || version("dig", &["-v"]),
+        get: Get::Apt(&["bind9-dnsutils"]),
+    },
+    Need {
+        name: "iperf3",
+        why: "is bulk by TCP and UDP, both ways",
+        scope: Scope::Test,
+        probe: || version("iperf3", &["--version"]),
+        get: Get::Apt(&["iperf3"]),
+    },
+    Need {
+        name: "nmap",
+        why: "looks for open ports",
+        scope: Scope::Test,
+        probe: || version("nmap", &["--version"]),
+        get: Get::Apt(&["nmap"]),
+    },
+    Need {
+        name: "pyftpdlib",
+        why: "is an FTP server",
+        scope: Scope::Test,
+        probe: pyftpdlib,
+        get: Get::Apt(&["python3-pyftpdlib"]),
+    },
+    Need {
+        name: "sx",
+        why: "sends an image by XMODEM",
+        scope: Scope::Test,
+        probe: || version("sx", &["--version"]),
+        get: Get::Apt(&["lrzsz"]),
+    },
+    Need {
+        name: "dpkg-deb",
+        why: "packs what apt downloads",
+        scope: Scope::Test,
+        probe: || version("dpkg-deb", &["--version"]),
+        get: Get::Apt(&["dpkg"]),
     },
     Need {
         name: "rustfmt",
@@ -522,6 +571,27 @@ fn version_in(text: &str) -> Option<String> {
             .is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit()))
     })
     .map(str::to_owned)
+}
+
+/// Debian's busybox has this applet, others' may not.
+fn udhcpc() -> Result<String, String> {
+    let path = find("busybox").ok_or("not found")?;
+    let output = Command::new(path)
+        .arg("--list")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| error.to_string())?;
+    let list = String::from_utf8_lossy(&output.stdout);
+    match list.lines().any(|applet| applet == "udhcpc") {
+        true => version("busybox", &["--help"]),
+        false => Err("without udhcpc".to_owned()),
+    }
+}
+
+/// The Python of Debian's package, whatever other Python stands first in the path.
+fn pyftpdlib() -> Result<String, String> {
+    const SAY: &str = "import pyftpdlib; print(pyftpdlib.__ver__)";
+    version("/usr/bin/python3", &["-c", SAY]).map_err(|_| "not found".to_owned())
 }
 
 fn namespaces() -> Result<String, String> {
