@@ -140,6 +140,27 @@ pub const PEER_PORT: u16 = 4377;
 /// Last port of the router's own sockets.
 pub const LOCAL_PORT_LAST: u16 = 65535;
 
+/// The longest body of a stored record, bytes: what a slot of leases takes, see [`STORE_SLOTS_LEASES`].
+pub const STORE_BODY_BYTES_MAX: usize = 8160;
+/// Settings records that a sector of 64 KiB takes: 2 KiB each; 100,000 erases are then 6.4 million saves.
+pub const STORE_SLOTS_SETTINGS: u32 = 32;
+/// Lease records that a sector of 64 KiB takes: 8 KiB each.
+pub const STORE_SLOTS_LEASES: u32 = 8;
+/// Seed records that a sector of 64 KiB takes: 124 bytes each, one a boot.
+pub const STORE_SLOTS_SEED: u32 = 512;
+/// The stored form of settings, bytes; with every list full it has about 500.
+pub const SETTINGS_BYTES_MAX: usize = 1024;
+/// Erases that a sector stands: data sheets of the boards' chips say 100,000.
+pub const SECTOR_ERASES_MAX: u32 = 100_000;
+/// Lease saves that may follow each other at once: a household coming home.
+pub const LEASE_SAVES_AT_ONCE: u8 = 16;
+/// One more lease save in each such time: 52,560 a year, 3,300 erases of each sector, 30 years.
+pub const LEASE_SAVE_INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// How often a sector's erase is looked at; it takes 0.7 s typically.
+pub const STORE_ERASE_LOOK: Duration = Duration::from_millis(5);
+/// Longest save at boot: an erase of the slowest chip, 20 s, and the record.
+pub const STORE_SAVE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// All large tables of a router; placed by the board, borrowed by [`Router`](crate::router::Router).
 pub struct Memory {
     /// Bytes held for clients and peers.

@@ -104,6 +104,8 @@ pub enum Event {
         /// The version found.
         from: u16,
     },
+    /// The newest stored settings could not be used: those before them are in force.
+    SettingsEarlier(&'static str),
     /// Nothing usable was stored: factory settings are in force.
     SettingsDefaults(&'static str),
     /// Written to flash and read back.
@@ -175,6 +177,7 @@ impl Event {
         match self {
             Event::Reset { crashes, .. } => *crashes > 0,
             Event::SettingsMigrated { .. }
+            | Event::SettingsEarlier(_)
             | Event::SettingsDefaults(_)
             | Event::Stored(Stored::Settings)
             | Event::StoreFailed(..)
@@ -210,6 +213,7 @@ impl Event {
             | Event::PeerLost(_)
             | Event::SettingsLoaded
             | Event::SettingsMigrated { .. }
+            | Event::SettingsEarlier(_)
             | Event::SettingsDefaults(_)
             | Event::Stored(Stored::Settings)
             | Event::StoreFailed(..)
@@ -226,6 +230,7 @@ impl Event {
             Event::Reset { .. } => "reset",
             Event::SettingsLoaded => "settings-loaded",
             Event::SettingsMigrated { .. } => "settings-migrated",
+            Event::SettingsEarlier(_) => "settings-earlier",
             Event::SettingsDefaults(_) => "settings-defaults",
             Event::Stored(_) => "stored",
             Event::StoreFailed(..) => "store-failed",
@@ -261,6 +266,9 @@ impl fmt::Display for Event {
             Event::SettingsLoaded => f.write_str("stored settings are in force"),
             Event::SettingsMigrated { from } => {
                 write!(f, "settings of version {from} were taken over")
+            }
+            Event::SettingsEarlier(why) => {
+                write!(f, "the settings saved before are in force: {why}")
             }
             Event::SettingsDefaults(why) => write!(f, "factory settings are in force: {why}"),
             Event::Stored(Stored::Settings) => f.write_str("saved"),

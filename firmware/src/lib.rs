@@ -37,6 +37,7 @@ pub mod udp;
 pub mod console;
 pub mod events;
 pub mod settings;
+pub mod store;
 
 pub mod budget;
 pub mod counters;

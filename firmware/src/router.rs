@@ -20,6 +20,7 @@ mod accelerator;
 mod forward;
 mod host;
 mod icmp;
+mod persist;
 mod services;
 mod way;
 
@@ -144,6 +145,7 @@ pub struct Router<'m> {
     console: Console,
     log: &'m mut Log,
     settings: Settings,
+    persist: persist::Persist,
     /// The time of the last call, for the console's ages.
     now: Instant,
     addresses: [PortAddress; 3],
@@ -169,6 +171,7 @@ impl Router<'static> {
             console: Console::new(),
             log,
             settings: Settings::new(),
+            persist: persist::Persist::default(),
             now: Instant::ZERO,
             addresses: macs.map(|mac| PortAddress {
                 mac,

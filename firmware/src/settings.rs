@@ -8,6 +8,8 @@
 
 mod lists;
 mod parse;
+mod stored;
+mod v0;
 
 use core::fmt::{self, Write};
 use core::net::Ipv4Addr;
@@ -24,6 +26,7 @@ pub(crate) use parse::parse_host;
 use parse::{
     is_host, parse_net, parse_number, parse_on_off, parse_option, write_list, write_option,
 };
+pub use stored::VERSION;
 
 /// Everything the owner can set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
