@@ -117,6 +117,25 @@ pub const FRESH_EVICT_IDLE: Duration = Duration::from_secs(10);
 /// Only in a full table: a connection that was silent so long no longer counts as active.
 pub const TCP_EVICT_IDLE: Duration = Duration::from_secs(15 * 60);
 
+/// The shortest lease that is taken: below, renewing would be all the line does. Real ones start at two minutes.
+pub const DHCP_LEASE_MIN: Duration = Duration::from_secs(10);
+/// The least time until the first renewal; a smaller T1 (a server may say 0) is replaced by the default.
+pub const DHCP_RENEW_MIN: Duration = Duration::from_secs(5);
+/// Taken where an acknowledgment has no lease time, which RFC 2131 table 3 demands.
+pub const DHCP_LEASE_DEFAULT: Duration = Duration::from_secs(120);
+/// First wait for an offer, RFC 2131 section 4.1; a server may first ping the address for 3 s.
+pub const DHCP_DISCOVER_TIMEOUT: Duration = Duration::from_secs(4);
+/// Doublings of that wait: to 32 s and not to 64, because nobody tells when a cable is plugged in again.
+pub const DHCP_DISCOVER_DOUBLINGS: u32 = 3;
+/// Spread of that wait, up to, RFC 2131 section 4.1: one second less or more.
+pub const DHCP_DISCOVER_SPREAD: Duration = Duration::from_secs(2);
+/// The longest least time between two attempts to renew, RFC 2131 section 4.4.5; shorter for short leases.
+pub const DHCP_RENEW_RETRY_MAX: Duration = Duration::from_secs(60);
+/// Wait for a free transmit slot before the next try.
+pub const DHCP_FULL_RETRY: Duration = Duration::from_millis(100);
+/// Resolvers learnt from a lease: as many as are ever asked.
+pub const WAN_DNS_SERVERS: usize = 3;
+
 /// Exchanges split at once; a seventh download is plain. Each guarantees itself at least 256 KiB of blocks.
 pub const EXCHANGES_MAX: usize = 6;
 /// Origin connections this router keeps for neighbours.

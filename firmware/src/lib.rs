@@ -34,6 +34,8 @@ pub mod stitch;
 pub mod stack;
 pub mod udp;
 
+pub mod dhcp;
+
 pub mod console;
 pub mod events;
 pub mod settings;

@@ -301,7 +301,10 @@ impl Neighbors {
         }
         let to_us = arp.target == own_address;
         let is_probe = sender.is_unspecified();
-        let is_possible = is_probe || (cidr.contains_addr(&sender) && is_host(&cidr, sender));
+        // A gateway outside the net is a host on the link all the same (leases of /32 have one).
+        let is_possible = is_probe
+            || own.gateway == Some(sender)
+            || (cidr.contains_addr(&sender) && is_host(&cidr, sender));
         if !is_possible {
             self.counts.bump(Counter::Malformed);
             return;
