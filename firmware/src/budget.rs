@@ -180,6 +180,11 @@ pub const STORE_ERASE_LOOK: Duration = Duration::from_millis(5);
 /// Longest save at boot: an erase of the slowest chip, 20 s, and the record.
 pub const STORE_SAVE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Arrivals of frames after a boot whose times all go into the random numbers: two bits each would fill a key.
+pub const ARRIVALS_ABSORBED: u8 = 128;
+/// Later one arrival in so long goes in: costs nothing, and undoes a state that leaked.
+pub const ABSORB_INTERVAL: Duration = Duration::from_secs(60);
+
 /// All large tables of a router; placed by the board, borrowed by [`Router`](crate::router::Router).
 pub struct Memory {
     /// Bytes held for clients and peers.

@@ -20,6 +20,9 @@ use blake2::Blake2sMac256;
 use blake2::digest::{FixedOutput, KeyInit, Update};
 use chacha20::ChaCha20;
 use chacha20::cipher::{KeyIvInit, StreamCipher};
+use smoltcp::time::Instant;
+
+use crate::budget::{ABSORB_INTERVAL, ARRIVALS_ABSORBED};
 
 /// Bytes of a seed, and of a key.
 pub const SEED_BYTES: usize = 32;
@@ -125,8 +128,13 @@ impl Random {
     /// Takes entropy in: the stream goes on from a key that depends on `bytes` and on everything before.
     /// Known or chosen bytes do no harm.
     pub fn absorb(&mut self, bytes: &[u8]) {
+        self.absorb_parts(|take| take(bytes));
+    }
+
+    /// As [`absorb`](Self::absorb), of what `parts` hands over piece by piece.
+    fn absorb_parts(&mut self, parts: impl FnOnce(&mut dyn FnMut(&[u8]))) {
         let mut mac = Blake2sMac256::new(&self.key.into());
-        mac.update(bytes);
+        parts(&mut |bytes| mac.update(bytes));
         self.key = mac.finalize_fixed().into();
         // What is left of the pool knows nothing of `bytes`.
         self.pool.fill(0);
@@ -182,12 +190,36 @@ impl BootEntropy<'_> {
         head[1..5].copy_from_slice(&self.boots.to_le_bytes());
         head[5..9].copy_from_slice(&(self.macs.len() as u32).to_le_bytes());
         head[9..].copy_from_slice(&(self.jitter.len() as u32).to_le_bytes());
-        random.absorb(&head);
-        self.macs.iter().for_each(|mac| random.absorb(mac));
-        self.jitter
-            .iter()
-            .for_each(|reading| random.absorb(&reading.to_le_bytes()));
+        random.absorb_parts(|take| {
+            take(&head);
+            self.macs.iter().for_each(|mac| take(mac));
+            self.jitter
+                .iter()
+                .for_each(|reading| take(&reading.to_le_bytes()));
+        });
         random
+    }
+}
+
+/// When an arrival's time is worth absorbing: each of the first ones, later one now and then.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stirring {
+    absorbed: u8,
+    next: Option<Instant>,
+}
+
+impl Stirring {
+    /// Whether an arrival now is to be absorbed; counts it if so.
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        if self.absorbed < ARRIVALS_ABSORBED {
+            self.absorbed += 1;
+            return true;
+        }
+        if self.next.is_some_and(|next| now < next) {
+            return false;
+        }
+        self.next = Some(now + ABSORB_INTERVAL);
+        true
     }
 }
 
@@ -384,6 +416,19 @@ mod tests {
         let mut second = first.clone();
         second.absorb(b"a packet came at 17 us");
         assert_ne!(first.next_u64(), second.next_u64());
+    }
+
+    #[test]
+    fn the_first_arrivals_count_and_then_one_in_a_while() {
+        let mut stirring = Stirring::default();
+        let at = |ms| Instant::from_millis(ms);
+        assert!((0..ARRIVALS_ABSORBED).all(|index| stirring.is_due(at(i64::from(index)))));
+        assert!(stirring.is_due(at(300)));
+        assert!(!stirring.is_due(at(301)));
+        assert!(
+            !stirring.is_due(at(300) + ABSORB_INTERVAL - smoltcp::time::Duration::from_micros(1))
+        );
+        assert!(stirring.is_due(at(300) + ABSORB_INTERVAL));
     }
 
     #[test]

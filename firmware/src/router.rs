@@ -36,6 +36,7 @@ use crate::counters::Counts;
 use crate::events::{Event, Log};
 use crate::neighbor::{self, Hop, Neighbors};
 use crate::port::{Egress, Port, PortAddress};
+use crate::random::{Random, Stirring};
 use crate::settings::Settings;
 use crate::wire::packet::{
     ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Malformed, Packet, Transport,
@@ -144,6 +145,9 @@ pub struct Router<'m> {
     accelerator: Accelerator<'m>,
     console: Console,
     log: &'m mut Log,
+    /// Identifiers and ports of the router's own services.
+    random: Random,
+    stirring: Stirring,
     settings: Settings,
     persist: persist::Persist,
     /// The time of the last call, for the console's ages.
@@ -157,19 +161,26 @@ pub struct Router<'m> {
 }
 
 impl Router<'static> {
-    /// Builds a router over `memory`; `macs` in [`Port::ALL`] order, `seed` from the board's entropy.
-    pub fn new(memory: &'static mut Memory, macs: [EthernetAddress; 3], seed: u64) -> Self {
+    /// Builds a router over `memory`; `macs` in [`Port::ALL`] order, `random` from the board's entropy.
+    pub fn new(
+        memory: &'static mut Memory,
+        macs: [EthernetAddress; 3],
+        mut random: Random,
+    ) -> Self {
         let (parts, conntrack, neighbors, log) = accelerator::parts(memory);
-        conntrack.set_seed(seed);
+        conntrack.set_seed(random.fork());
         Port::ALL
             .into_iter()
             .for_each(|port| neighbors.forget(port));
+        let services = services::Services::new(&mut random);
         let mut router = Self {
             conntrack,
             neighbors,
-            accelerator: Accelerator::new(parts, seed),
+            accelerator: Accelerator::new(parts, random.fork()),
             console: Console::new(),
             log,
+            random,
+            stirring: Stirring::default(),
             settings: Settings::new(),
             persist: persist::Persist::default(),
             now: Instant::ZERO,
@@ -179,7 +190,7 @@ impl Router<'static> {
                 gateway: None,
             }),
             acceleration: Acceleration::default(),
-            services: services::Services::new(seed),
+            services,
             limit: icmp::Limit::default(),
             counts: Counts::new(),
             malformed: Counts::new(),
@@ -251,6 +262,18 @@ impl<'m> Router<'m> {
     /// What was wrong with frames' bytes.
     pub const fn malformed(&self) -> &Counts<Malformed> {
         &self.malformed
+    }
+
+    /// Takes the arrival of a frame in as entropy: `reading` is that of the fastest counter there is. Cheap; to be
+    /// called once a turn in which something arrived.
+    pub fn on_arrival(&mut self, now: Instant, reading: u32) {
+        if self.stirring.is_due(now) {
+            self.random.absorb(&reading.to_le_bytes());
+            let mut bytes = [0; crate::random::SEED_BYTES];
+            self.random.fill(&mut bytes);
+            self.conntrack.absorb(&bytes);
+            self.accelerator.absorb(&bytes);
+        }
     }
 
     /// Takes one received frame.

@@ -21,6 +21,7 @@ use crate::budget::{
     PEER_RX_BYTES, PEER_TX_BYTES, PEERS_MAX, SOCKETS,
 };
 use crate::port::{Full, Port};
+use crate::random::Random;
 use crate::wire::checksum;
 
 crate::counter_stage! {
@@ -44,6 +45,11 @@ pub type SocketId = SocketHandle;
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest IP packet the stack sends, bytes.
 const MTU: usize = 1500;
+/// Ports of the router's own sockets.
+const LOCAL_PORTS: u32 = (LOCAL_PORT_LAST - LOCAL_PORT_FIRST) as u32 + 1;
+/// A local port is so many behind the last one, at most (RFC 6056 section 3.3.5, random increments): not to be guessed
+/// exactly, and not used again before some 140 connections, when an origin's TIME-WAIT is over.
+const LOCAL_PORT_STEP_MAX: u32 = 64;
 /// Egress passes a call: each sends at most one packet a socket.
 const EGRESS_PASSES_MAX: usize = 8;
 
@@ -92,7 +98,9 @@ pub struct Stack<'m> {
     is_dirty: bool,
     /// When egress is due although nothing moved; recomputed after each pass.
     due: Option<Instant>,
-    next_port: u16,
+    /// Local port of the last connection.
+    last_port: u16,
+    random: Random,
     /// Own addresses in `Port::ALL` order.
     addresses: [Option<Ipv4Cidr>; 3],
     counts: crate::counters::Counts<Counter>,
@@ -102,17 +110,9 @@ impl Stack<'static> {
     /// Builds the sockets over their rings; returns them in order: fetches, then one for each peer.
     pub fn new(
         buffers: &'static mut Buffers,
-        seed: u64,
+        mut random: Random,
     ) -> (Self, [SocketId; FETCH_SOCKETS], [SocketId; PEERS_MAX]) {
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed;
-        let mut nobody = Wire {
-            packet: None,
-            way: &mut Nowhere,
-            sent: 0,
-            lost: 0,
-        };
-        let interface = Interface::new(config, &mut nobody, Instant::ZERO);
+        let interface = interface(&mut random);
         buffers.sockets.clear();
         while buffers.sockets.push(SocketStorage::EMPTY).is_ok() {}
         let mut sockets = SocketSet::new(buffers.sockets.as_mut_slice());
@@ -134,18 +134,31 @@ impl Stack<'static> {
         for (handle, (rx, tx)) in peers.iter_mut().zip(peer_rings) {
             *handle = sockets.add(socket(rx, tx));
         }
-        let span = u64::from(LOCAL_PORT_LAST - LOCAL_PORT_FIRST) + 1;
         let stack = Self {
             interface,
             sockets,
             is_dirty: false,
             due: None,
-            next_port: LOCAL_PORT_FIRST + (seed.rotate_left(17) % span) as u16,
+            last_port: LOCAL_PORT_FIRST + random.below(LOCAL_PORTS) as u16,
+            random,
             addresses: [None; 3],
             counts: crate::counters::Counts::new(),
         };
         (stack, fetch, peers)
     }
+}
+
+/// smoltcp's side of the interface, without addresses, its generator started anew.
+fn interface(random: &mut Random) -> Interface {
+    let mut config = Config::new(HardwareAddress::Ip);
+    config.random_seed = random.next_u64();
+    let mut nobody = Wire {
+        packet: None,
+        way: &mut Nowhere,
+        sent: 0,
+        lost: 0,
+    };
+    Interface::new(config, &mut nobody, Instant::ZERO)
 }
 
 fn socket<'m>(rx: &'m mut [u8], tx: &'m mut [u8]) -> tcp::Socket<'m> {
@@ -210,14 +223,22 @@ impl<'m> Stack<'m> {
         else {
             return Err(tcp::ConnectError::Unaddressable);
         };
-        let port = self.next_port;
-        self.next_port = if port == LOCAL_PORT_LAST {
-            LOCAL_PORT_FIRST
-        } else {
-            port + 1
-        };
+        let step = self.last_port - LOCAL_PORT_FIRST;
+        let step = u32::from(step) + 1 + self.random.below(LOCAL_PORT_STEP_MAX);
+        let port = LOCAL_PORT_FIRST + (step % LOCAL_PORTS) as u16;
+        self.last_port = port;
+        // smoltcp's generator gives its whole state away in a few sequence numbers, so each connection gets a fresh
+        // one. Nothing else is lost: addresses are set again, and the medium has no neighbors.
+        self.interface = interface(&mut self.random);
+        self.set_addresses(&{ self.addresses });
         self.is_dirty = true;
+        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(id);
         socket.connect(self.interface.context(), remote, (local, port))
+    }
+
+    /// Takes entropy into the ports and sequence numbers of later connections.
+    pub fn absorb(&mut self, bytes: &[u8]) {
+        self.random.absorb(bytes);
     }
 
     /// Hands in one IP packet that is addressed to the router.
@@ -404,5 +425,75 @@ struct Nowhere;
 impl SendIp for Nowhere {
     fn send_ip(&mut self, _now: Instant, _packet: &[u8]) -> Result<(), Full> {
         Err(Full)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORIGIN: (Ipv4Address, u16) = (Ipv4Address::new(198, 51, 100, 10), 80);
+
+    /// Ports and sequence numbers of the SYNs sent.
+    #[derive(Default)]
+    struct Syns(std::vec::Vec<(u16, u32)>);
+
+    impl SendIp for Syns {
+        fn send_ip(&mut self, _now: Instant, packet: &[u8]) -> Result<(), Full> {
+            let port = u16::from_be_bytes([packet[20], packet[21]]);
+            let seq = u32::from_be_bytes([packet[24], packet[25], packet[26], packet[27]]);
+            self.0.push((port, seq));
+            Ok(())
+        }
+    }
+
+    /// SYNs of all fetch sockets; `between` is called after the first.
+    fn syns(random: Random, between: impl Fn(&mut Stack<'static>)) -> std::vec::Vec<(u16, u32)> {
+        let buffers = Box::leak(Box::new(Buffers::new()));
+        let (mut stack, fetches, _) = Stack::new(buffers, random);
+        let wan = Ipv4Cidr::new(Ipv4Address::new(203, 0, 113, 2), 26);
+        stack.set_addresses(&[None, Some(wan), None]);
+        let mut way = Syns::default();
+        for (index, fetch) in fetches.into_iter().enumerate() {
+            stack.connect(fetch, ORIGIN).unwrap();
+            stack.egress(Instant::from_millis(index as i64), &mut way);
+            if index == 0 {
+                between(&mut stack);
+            }
+        }
+        assert_eq!(way.0.len(), FETCH_SOCKETS);
+        way.0
+    }
+
+    #[test]
+    fn a8_a_connections_numbers_follow_from_no_earlier_ones() {
+        let usual = syns(Random::repeatable(1), |_| {});
+        assert_eq!(usual, syns(Random::repeatable(1), |_| {}));
+        let stirred = syns(Random::repeatable(1), |stack| stack.absorb(b"a frame came"));
+        // All that a stranger has seen is equal, and yet what comes next is not.
+        assert_eq!(usual[0], stirred[0]);
+        assert!(
+            usual[1..]
+                .iter()
+                .zip(&stirred[1..])
+                .all(|(a, b)| a.1 != b.1)
+        );
+    }
+
+    #[test]
+    fn a8_local_ports_go_on_by_random_steps() {
+        let mut ports: std::vec::Vec<u16> = syns(Random::repeatable(2), |_| {})
+            .iter()
+            .map(|syn| syn.0)
+            .collect();
+        assert!(ports.iter().all(|&port| port >= LOCAL_PORT_FIRST));
+        let steps: std::collections::HashSet<u16> = ports
+            .windows(2)
+            .map(|two| two[1].wrapping_sub(two[0]))
+            .collect();
+        assert!(steps.len() > FETCH_SOCKETS / 2, "{ports:?}");
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), FETCH_SOCKETS);
     }
 }

@@ -13,6 +13,7 @@ use core::fmt::Write;
 
 use firmware::budget::Memory;
 use firmware::port::{Egress, Full, Port};
+use firmware::random::BootEntropy;
 use firmware::router::{Action, Router, Verdict};
 use hal_mips::arch::cell::TakeCell;
 use hal_mips::arch::keep::{self, Reason};
@@ -37,6 +38,8 @@ const CONSOLE_BYTES: usize = 8192;
 const BURST: usize = 16;
 /// Console bytes read, and bytes of console and of log sent, in one turn.
 const SERIAL_BYTES: usize = 64;
+/// Timings taken at boot for the random numbers: half a bit each would make a key.
+const JITTER_READINGS: usize = 512;
 /// COM1 and COM2.
 const SERIAL_LINES: u8 = 1 << 4 | 1 << 3;
 /// Longest wait for console output before a reboot that was asked for, us.
@@ -69,10 +72,19 @@ fn main() -> ! {
     i8259::init(&mut blocks.pic, SERIAL_LINES | pci::IRQ_LINES);
     cp0::set_wake_mask(cp0::IM_BOARD | cp0::IM_TIMER);
     greet(&mut console, &last, rate);
+    let mut jitter = [0; JITTER_READINGS];
+    i8254::jitter(&mut blocks.timer, cp0::count, &mut jitter);
 
     let mut ports = Ports::bring_up(blocks.gt64120, &mut console);
     let macs = ports.macs();
-    let mut router = Router::new(memory, macs, seed(&macs));
+    let random = BootEntropy {
+        stored: None,
+        boots: last.boots,
+        macs: &macs.map(|mac| mac.0),
+        jitter: &jitter,
+    }
+    .generator();
+    let mut router = Router::new(memory, macs, random);
     defmt::info!(
         "boot {=u32}, count at {=u32} Hz",
         last.boots + 1,
@@ -194,16 +206,21 @@ impl Ports {
         }
         // One reading serves a turn: some 50 frames, well under a millisecond.
         let now = now();
+        let mut arrived = false;
         for port in Port::ALL {
             for _ in 0..BURST {
                 let Some(mut frame) = self.receive(port) else {
                     break;
                 };
+                arrived = true;
                 match router.on_frame(now, port, frame.bytes_mut(), self) {
                     Verdict::Forward(to) => self.send(to, frame),
                     Verdict::Intercept | Verdict::Answer | Verdict::Drop => self.pool.put(frame),
                 }
             }
+        }
+        if arrived {
+            router.on_arrival(now, cp0::count());
         }
         router.poll(now, self);
         for card in self.cards.iter_mut().flatten() {
@@ -296,25 +313,6 @@ impl Egress for Ports {
             .as_ref()
             .map_or(0, |card| card.room().min(self.pool.len()))
     }
-}
-
-/// A seed from the addresses and the jitter between the processor's counter and I/O. Weak: who knows the
-/// boot to the tick knows the seed.
-fn seed(macs: &[EthernetAddress]) -> u64 {
-    let mut state = time::micros();
-    for word in macs
-        .iter()
-        .flat_map(|mac| mac.0)
-        .map(u64::from)
-        .chain((0..64).map(|_| u64::from(cp0::count())))
-    {
-        // The mixing step of splitmix64.
-        state = (state ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        state = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        state = (state ^ state >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        state ^= state >> 31;
-    }
-    state
 }
 
 fn greet(console: &mut Terminal, last: &keep::Record, rate: Option<u32>) {

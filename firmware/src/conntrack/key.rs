@@ -9,6 +9,7 @@
 use smoltcp::wire::Ipv4Address;
 
 use crate::budget::FLOW_BUCKETS;
+use crate::random::Random;
 
 /// What can be translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
@@ -74,21 +75,19 @@ pub struct ReplyKey {
 #[derive(Clone, Debug)]
 pub(super) struct Hasher {
     keys: [u32; 6],
-    random: u64,
+    random: Random,
 }
 
 impl Hasher {
     pub(super) const ZERO: Self = Self {
         keys: [0; 6],
-        random: 0,
+        random: Random::UNSEEDED,
     };
 
-    pub(super) fn new(seed: u64) -> Self {
-        let mut state = seed;
-        let keys = core::array::from_fn(|_| (split_mix(&mut state) >> 32) as u32);
+    pub(super) fn new(mut random: Random) -> Self {
         Self {
-            keys,
-            random: split_mix(&mut state),
+            keys: core::array::from_fn(|_| random.next_u32()),
+            random,
         }
     }
 
@@ -124,8 +123,8 @@ impl Hasher {
         self.bucket(0, 0, u32::from(port), protocol)
     }
 
-    pub(super) fn random(&mut self) -> u32 {
-        (split_mix(&mut self.random) >> 32) as u32
+    pub(super) fn random(&mut self) -> &mut Random {
+        &mut self.random
     }
 }
 
@@ -133,15 +132,6 @@ impl Hasher {
 #[inline]
 fn number(address: Ipv4Address) -> u32 {
     u32::from_ne_bytes(address.octets())
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): spreads a seed; not for secrets that are seen outside.
-fn split_mix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 const _: () = assert!(FLOW_BUCKETS.is_power_of_two());
@@ -153,7 +143,7 @@ mod tests {
     #[test]
     fn flows_that_differ_in_one_port_spread_over_the_buckets() {
         for seed in 0..8 {
-            let hasher = Hasher::new(seed);
+            let hasher = Hasher::new(Random::repeatable(seed));
             let mut counts = vec![0u32; FLOW_BUCKETS];
             for client_port in 20_000..20_000 + FLOW_BUCKETS as u16 {
                 let key = FlowKey {

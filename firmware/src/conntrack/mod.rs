@@ -45,6 +45,7 @@ use crate::budget::{
 };
 use crate::counter_stage;
 use crate::counters::Counts;
+use crate::random::Random;
 use crate::wire::options::Summary;
 use crate::wire::packet;
 
@@ -251,9 +252,14 @@ impl Table {
     };
 
     /// Keys the hashes and the choice of ports; forgets all flows.
-    pub fn set_seed(&mut self, seed: u64) {
+    pub fn set_seed(&mut self, random: Random) {
         self.clear();
-        self.hasher = Hasher::new(seed);
+        self.hasher = Hasher::new(random);
+    }
+
+    /// Takes entropy into the choice of ports; the hashes keep their keys.
+    pub fn absorb(&mut self, bytes: &[u8]) {
+        self.hasher.random().absorb(bytes);
     }
 
     /// Flows in the table.

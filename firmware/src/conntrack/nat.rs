@@ -145,8 +145,7 @@ impl Mappings {
         }
         for _ in 0..PORT_TRIES {
             let span = u32::from(LOCAL_PORT_FIRST - USER_PORT_FIRST);
-            let drawn =
-                USER_PORT_FIRST + ((u64::from(hasher.random()) * u64::from(span)) >> 32) as u16;
+            let drawn = USER_PORT_FIRST + hasher.random().below(span) as u16;
             let port = (drawn & !1) | (client_port & 1);
             if !self.is_taken(hasher, protocol, port) {
                 return Some(port);

@@ -413,7 +413,8 @@ mod tests {
         /// A stream of `len` bytes, `held` of them here, taken over from a client with this window.
         fn new(len: u64, held: usize, window: u16) -> Self {
             let memory = Box::leak(Box::new(Memory::new()));
-            let (stack, _, _) = Stack::new(&mut memory.buffers, 1);
+            let (stack, _, _) =
+                Stack::new(&mut memory.buffers, crate::random::Random::repeatable(1));
             let mut pool = Pool::new(&mut memory.blocks);
             let mut slot = Exchange::free(ExchangeId::from_index(0), SocketId::default());
             let flow = Flow {

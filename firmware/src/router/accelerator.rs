@@ -19,6 +19,7 @@ use crate::links::LinkId;
 use crate::links::lender::{Lender, Terms};
 use crate::links::peer::Peer;
 use crate::port::{Egress, Port};
+use crate::random::Random;
 use crate::settings::Settings;
 use crate::stack::Stack;
 use crate::stitch::extents::Pool;
@@ -43,8 +44,8 @@ pub(super) struct Accelerator<'m> {
     pub(super) exchanges: Exchanges<'m>,
     pub(super) lender: Lender<'m>,
     pub(super) counts: Counts<Counter>,
-    /// State of the generator of initial sequence numbers and IP identifications.
-    random: u64,
+    /// Gives initial sequence numbers of the lender's connections.
+    random: Random,
     ident: u16,
     /// The net on the air that sessions of the lender belong to.
     air: Option<Ipv4Cidr>,
@@ -60,9 +61,9 @@ pub(super) struct Parts {
 }
 
 impl Accelerator<'static> {
-    pub(super) fn new(parts: Parts, seed: u64) -> Self {
-        let boot = (seed >> 32) as u32;
-        let (stack, fetch, peer_sockets) = Stack::new(parts.buffers, seed);
+    pub(super) fn new(parts: Parts, mut random: Random) -> Self {
+        let boot = random.next_u32();
+        let (stack, fetch, peer_sockets) = Stack::new(parts.buffers, random.fork());
         parts.peers.clear();
         for socket in peer_sockets {
             // As many sockets as peers.
@@ -76,8 +77,8 @@ impl Accelerator<'static> {
             exchanges: Exchanges::new(parts.exchanges, own),
             lender: Lender::new(parts.lender, lent, boot),
             counts: Counts::new(),
-            random: seed,
-            ident: seed as u16,
+            ident: random.next_u16(),
+            random,
             air: None,
         }
     }
@@ -345,7 +346,7 @@ impl<'m> Accelerator<'m> {
                 self.counts.bump(Counter::BadChecksum);
                 return;
             }
-            let isn = self.random() as u32;
+            let isn = self.random.next_u32();
             let terms = terms(lent.settings, lent.ports, air);
             let Self {
                 stack,
@@ -373,13 +374,10 @@ impl<'m> Accelerator<'m> {
         }
     }
 
-    /// splitmix64; unpredictable only as far as the seed is (a better source replaces it with the pairing keys).
-    fn random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+    /// Takes entropy into the numbers that are drawn from now on.
+    pub(super) fn absorb(&mut self, bytes: &[u8]) {
+        self.random.absorb(bytes);
+        self.stack.absorb(bytes);
     }
 
     /// Drops every exchange, as after a change of address: their flows are gone.

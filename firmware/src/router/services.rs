@@ -16,6 +16,7 @@ use super::way::RouterWay;
 use super::{Counter, Router, Verdict};
 use crate::budget::LOCAL_PORT_FIRST;
 use crate::port::{Egress, Port};
+use crate::random::Random;
 use crate::udp::{Datagram, SendUdp};
 use crate::wire::packet::{Ethernet, Packet, Transport, UDP_BYTES};
 
@@ -33,9 +34,9 @@ pub(super) struct Services {
 }
 
 impl Services {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(random: &mut Random) -> Self {
         Self {
-            ident: (seed >> 16) as u16,
+            ident: random.next_u16(),
         }
     }
 }

@@ -30,7 +30,7 @@ impl Bench {
     /// A router that knows its addresses and nobody around.
     fn cold() -> Self {
         let memory = Box::leak(Box::new(Memory::new()));
-        let mut router = Router::new(memory, [LAN_MAC, WAN_MAC, AIR_MAC], 5);
+        let mut router = Router::new(memory, [LAN_MAC, WAN_MAC, AIR_MAC], Random::repeatable(5));
         let set = |router: &mut Router, port, address, prefix, gateway| {
             let cidr = Some(Ipv4Cidr::new(address, prefix));
             router.set_address(

@@ -44,6 +44,15 @@ pub fn measure<R: Regs>(regs: &mut R, mut count: impl FnMut() -> u32) -> Option<
     None
 }
 
+/// Fills `out` with readings of `count` between accesses to this slow device, each mixed with the timer's own phase:
+/// two clocks of different origin drift against each other, and no access takes twice the same time.
+pub fn jitter<R: Regs>(regs: &mut R, mut count: impl FnMut() -> u32, out: &mut [u32]) {
+    for reading in out {
+        let (value, before) = look(regs, &mut count);
+        *reading = before ^ u32::from(value) << 16;
+    }
+}
+
 /// Timer value, and Count when it was latched.
 fn look<R: Regs>(regs: &mut R, count: &mut impl FnMut() -> u32) -> (u16, u32) {
     let before = count();

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use firmware::budget::Memory;
 use firmware::port::{Egress, Full, Port};
+use firmware::random::Random;
 use firmware::router::{Action, Router, Verdict};
 use smoltcp::time::Instant;
 use smoltcp::wire::EthernetAddress;
@@ -72,7 +73,7 @@ impl Node<'static> {
     /// Boots a router.
     pub fn new(memory: &'static mut Memory, macs: [EthernetAddress; 3], seed: u64) -> Self {
         Self {
-            router: Router::new(memory, macs, seed),
+            router: Router::new(memory, macs, Random::repeatable(seed)),
             slots: Slots::default(),
             at: Some(0),
             polls: 0,
