@@ -14,6 +14,11 @@ pub const PCI_MEMORY: u32 = 0x1000_0000;
 /// Bytes of the PCI memory window.
 pub const PCI_MEMORY_BYTES: u32 = 0x0800_0000;
 
+/// Bytes of the monitor flash.
+pub const FLASH_BYTES: u32 = 0x40_0000;
+/// Bytes at its start that belong to the boot loader.
+pub const FLASH_BOOT_BYTES: u32 = 0x2_0000;
+
 /// The board's register blocks.
 pub struct Blocks {
     /// First serial port, COM1.
@@ -26,6 +31,8 @@ pub struct Blocks {
     pub timer: Mmio,
     /// The GT-64120 system controller.
     pub gt64120: Mmio,
+    /// The monitor flash, [`FLASH_BYTES`] on a 32-bit bus.
+    pub flash: Mmio,
 }
 
 static BLOCKS: TakeCell<Option<Blocks>> = TakeCell::new(Some(Blocks {
@@ -39,6 +46,8 @@ static BLOCKS: TakeCell<Option<Blocks>> = TakeCell::new(Some(Blocks {
     timer: unsafe { Mmio::new(KSEG1 + 0x1800_0040) },
     // SAFETY: as above.
     gt64120: unsafe { Mmio::new(KSEG1 + 0x1be0_0000) },
+    // SAFETY: as above.
+    flash: unsafe { Mmio::new(KSEG1 + 0x1e00_0000) },
 }));
 
 impl Blocks {

@@ -18,6 +18,14 @@ pub trait Regs {
     fn write32(&mut self, offset: usize, value: u32);
 }
 
+/// Registers that are also reached 16 bits at a time.
+pub trait Regs16: Regs {
+    /// Reads a 16-bit register; `offset` is a multiple of 2.
+    fn read16(&mut self, offset: usize) -> u16;
+    /// Writes a 16-bit register; `offset` is a multiple of 2.
+    fn write16(&mut self, offset: usize, value: u16);
+}
+
 /// Registers in the processor's uncached address space.
 #[derive(Debug)]
 pub struct Mmio {
@@ -55,5 +63,18 @@ impl Regs for Mmio {
     fn write32(&mut self, offset: usize, value: u32) {
         // SAFETY: as above.
         unsafe { ((self.base + offset) as *mut u32).write_volatile(value) }
+    }
+}
+
+impl Regs16 for Mmio {
+    #[inline(always)]
+    fn read16(&mut self, offset: usize) -> u16 {
+        // SAFETY: as for `Regs`.
+        unsafe { ((self.base + offset) as *const u16).read_volatile() }
+    }
+    #[inline(always)]
+    fn write16(&mut self, offset: usize, value: u16) {
+        // SAFETY: as above.
+        unsafe { ((self.base + offset) as *mut u16).write_volatile(value) }
     }
 }
