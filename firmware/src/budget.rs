@@ -133,8 +133,35 @@ pub const DHCP_DISCOVER_SPREAD: Duration = Duration::from_secs(2);
 pub const DHCP_RENEW_RETRY_MAX: Duration = Duration::from_secs(60);
 /// Wait for a free transmit slot before the next try.
 pub const DHCP_FULL_RETRY: Duration = Duration::from_millis(100);
-/// Resolvers learnt from a lease: as many as are ever asked.
-pub const WAN_DNS_SERVERS: usize = 3;
+
+/// Questions of the LAN that wait for a resolver; some 700 bytes each. A page that opens asks for 30.
+pub const DNS_PENDING: usize = 64;
+/// Of them, those of one host: half, the rest is for the others.
+pub const DNS_PENDING_PER_HOST: usize = DNS_PENDING / 2;
+/// Clients that wait for the same answer; the next asks again a few seconds later.
+pub const DNS_WAITERS: usize = 8;
+/// The longest question that is relayed, bytes: a name of 255, an OPT record with a cookie, padding (RFC 8467: to 128).
+pub const DNS_QUERY_BYTES_MAX: usize = 512;
+/// Answers kept; some 540 bytes each.
+pub const DNS_CACHE_ENTRIES: usize = 64;
+/// The longest answer kept, bytes: what a client without EDNS can take. Longer ones are relayed each time.
+pub const DNS_CACHE_BYTES_MAX: usize = 512;
+/// The largest answer that resolvers are asked for, bytes: never a fragment (DNS flag day 2020).
+pub const DNS_UDP_BYTES: u16 = 1232;
+/// Without an answer for so long the next resolver is asked; stub resolvers wait 5 s.
+pub const DNS_RETRY: Duration = Duration::from_secs(2);
+/// Without any answer for so long the client is told; it has asked again by then.
+pub const DNS_GIVE_UP: Duration = Duration::from_secs(10);
+/// Wait for a free transmit slot, or for ARP, before the next try.
+pub const DNS_FULL_RETRY: Duration = Duration::from_millis(200);
+/// An answer is kept no longer, RFC 8767 section 4 names a day as a common cap.
+pub const DNS_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// "There is none" is kept no longer: someone has just made that name, RFC 2308 section 5 allows up to 3 hours.
+pub const DNS_NEGATIVE_TTL_MAX: Duration = Duration::from_secs(15 * 60);
+/// TTL of names of this house: a host that comes back with another address is found after a minute.
+pub const DNS_LOCAL_TTL: Duration = Duration::from_secs(60);
+/// The largest payload of a datagram of the router's own, bytes: a frame's, without the headers.
+pub const UDP_PAYLOAD_MAX: u16 = (FRAME_BYTES_MAX - 14 - 20 - 8) as u16;
 
 /// Exchanges split at once; a seventh download is plain. Each guarantees itself at least 256 KiB of blocks.
 pub const EXCHANGES_MAX: usize = 6;

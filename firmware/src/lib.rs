@@ -36,6 +36,8 @@ pub mod udp;
 
 pub mod dhcp;
 
+pub mod dns;
+
 pub mod console;
 pub mod events;
 pub mod settings;

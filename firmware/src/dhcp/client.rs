@@ -34,27 +34,28 @@
 //!
 //! Not done: DECLINE and RELEASE, INIT-REBOOT, RFC 3442 routes, RFC 4361 identifiers.
 
+mod lease;
 mod reply;
+mod wire;
 
 use heapless::{Deque, Vec};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
-use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium};
 use smoltcp::socket::dhcpv4;
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, DhcpMessageType, DhcpOption, DhcpPacket, DhcpRepr,
-    EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, HardwareAddress, IpCidr,
-    IpProtocol, Ipv4Address, Ipv4Cidr, Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr,
+    DhcpMessageType, EthernetAddress, EthernetFrame, HardwareAddress, IpCidr, Ipv4Address, Ipv4Cidr,
 };
 
 use crate::budget::{
     DHCP_DISCOVER_DOUBLINGS, DHCP_DISCOVER_SPREAD, DHCP_DISCOVER_TIMEOUT, DHCP_FULL_RETRY,
-    DHCP_RENEW_RETRY_MAX, FRAME_BYTES_MAX, WAN_DNS_SERVERS,
+    DHCP_RENEW_RETRY_MAX,
 };
 use crate::counters::Counts;
-use crate::port::{Egress, Full, Port};
+use crate::port::Egress;
 use crate::wire::packet::{Packet, Transport};
+pub use lease::{Event, Lease, Lost, Refusal};
 use reply::{Kind, Reply, option};
+use wire::{FRAME_MAX, Left, Nowhere, Wire, write_arp, write_reply};
 
 /// UDP port of servers.
 pub const SERVER_PORT: u16 = 67;
@@ -71,10 +72,6 @@ const ASKED: &[u8] = &[
     option::T1,
     option::T2,
 ];
-/// Ethernet, IPv4 and UDP header, bytes.
-const HEADERS: usize = 14 + 20 + 8;
-/// The largest frame in or out of the socket: 240 bytes of DHCP and a few options.
-const FRAME_MAX: usize = 400;
 /// Frames that one call sends: a question for the server's address, and the message itself.
 const PASSES_MAX: usize = 4;
 /// Events between two calls of [`Client::poll_event`]; a call of the client makes two at most.
@@ -102,108 +99,6 @@ crate::counter_stage! {
         /// Messages that waited for a free transmit slot.
         NoRoom = "no-room",
     }
-}
-
-/// An address and what comes with it, checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lease {
-    /// Own address and net; prefix 8 to 32.
-    pub address: Ipv4Cidr,
-    /// The way out, which need not be on the net: it is a host of the link.
-    pub gateway: Option<Ipv4Address>,
-    /// Resolvers in the server's order, from the first place on but with gaps.
-    pub dns: [Option<Ipv4Address>; WAN_DNS_SERVERS],
-    /// The server's identifier.
-    pub server: Ipv4Address,
-    /// Largest IP datagram of the line if the server names one, 576 to 1500 bytes.
-    pub mtu: Option<u16>,
-    /// From the acknowledgment to the first attempt to renew.
-    pub t1: Duration,
-    /// From the acknowledgment to the first attempt with any server.
-    pub t2: Duration,
-    /// From the acknowledgment to the end.
-    pub duration: Duration,
-}
-
-impl Lease {
-    /// The lease never ends (RFC 2131 section 3.3: all ones).
-    pub const fn is_infinite(&self) -> bool {
-        self.duration.secs() == u32::MAX as u64
-    }
-}
-
-/// Why a server's lease is not used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
-pub enum Refusal {
-    /// No identifier of the server, or none that can be spoken to.
-    NoServer,
-    /// The address is no host's, or the net's own.
-    Address,
-    /// The mask is not contiguous, or shorter than 8.
-    Mask,
-    /// The gateway is no host's, this router itself, or on another port's net; or there is none and nobody else is on the net.
-    Gateway,
-    /// The net is the LAN's or the air's, or overlaps them.
-    Overlap,
-    /// The lease is over before it can be renewed.
-    LeaseTime,
-}
-
-impl Refusal {
-    /// The reason as the console prints it.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::NoServer => "it names no server",
-            Self::Address => "its address is no host's",
-            Self::Mask => "its mask is wrong",
-            Self::Gateway => "its gateway is wrong",
-            Self::Overlap => "its net is that of the LAN or the air",
-            Self::LeaseTime => "it ends too soon",
-        }
-    }
-}
-
-/// Why there is no lease any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
-pub enum Lost {
-    /// No server renewed it in its time.
-    Expired,
-    /// The server took it back.
-    Nak,
-    /// [`Client::restart`].
-    Restarted,
-    /// [`Client::stop`].
-    Stopped,
-}
-
-impl Lost {
-    /// The reason as the console prints it.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Expired => "expired",
-            Self::Nak => "refused by the server",
-            Self::Restarted => "asked for anew",
-            Self::Stopped => "no longer wanted",
-        }
-    }
-}
-
-/// What the router is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// There is a lease, and before there was none or another address or gateway.
-    Leased(Lease),
-    /// The lease goes on; address and gateway are as before, the rest may have changed.
-    Renewed(Lease),
-    /// The lease has ended: its address must not be used any more.
-    Lost(Lost),
-    /// A server's lease is not used; told once for each reason until there is a lease.
-    Refused {
-        /// Why.
-        why: Refusal,
-        /// The address offered.
-        address: Ipv4Address,
-    },
 }
 
 /// Place of smoltcp's socket; in [`Memory`](crate::budget::Memory), because the socket set borrows it.
@@ -380,7 +275,7 @@ impl Client<'_> {
             (Kind::Offer | Kind::Ack | Kind::Nak, _) => self.counts.bump(Counter::Nak),
         }
         let mut clean = [0; FRAME_MAX];
-        let len = self.write_reply(&reply, lease.as_ref(), &mut clean);
+        let len = write_reply((self.mac, station), &reply, lease.as_ref(), &mut clean);
         let mut wire = Wire::new(clean.get(..len), out);
         self.interface
             .poll_ingress_single(now, &mut wire, &mut self.sockets);
@@ -423,87 +318,6 @@ impl Client<'_> {
         let mut retry = socket.get_retry_config();
         retry.min_renew_timeout = least;
         socket.set_retry_config(retry);
-    }
-
-    /// Writes what is left of a server's message for the socket; gives its length.
-    fn write_reply(&self, reply: &Reply, lease: Option<&Lease>, frame: &mut [u8]) -> usize {
-        let seconds = |time: Duration| (time.secs() as u32).to_be_bytes();
-        let (t1, t2) = lease.map_or(([0; 4], [0; 4]), |lease| {
-            (seconds(lease.t1), seconds(lease.t2))
-        });
-        let times = [
-            DhcpOption {
-                kind: option::T1,
-                data: &t1,
-            },
-            DhcpOption {
-                kind: option::T2,
-                data: &t2,
-            },
-        ];
-        let server = reply.server.unwrap_or(Ipv4Address::UNSPECIFIED);
-        let dhcp = DhcpRepr {
-            message_type: match reply.kind {
-                Kind::Offer => DhcpMessageType::Offer,
-                Kind::Ack => DhcpMessageType::Ack,
-                Kind::Nak => DhcpMessageType::Nak,
-            },
-            transaction_id: reply.xid,
-            secs: 0,
-            client_hardware_address: self.mac,
-            client_ip: Ipv4Address::UNSPECIFIED,
-            your_ip: reply.address,
-            server_ip: Ipv4Address::UNSPECIFIED,
-            router: None,
-            subnet_mask: lease.map(|lease| lease.address.netmask()),
-            relay_agent_ip: Ipv4Address::UNSPECIFIED,
-            broadcast: false,
-            requested_ip: None,
-            client_identifier: None,
-            server_identifier: reply.server,
-            parameter_request_list: None,
-            dns_servers: None,
-            max_size: None,
-            lease_duration: lease.map(|lease| lease.duration.secs() as u32),
-            renew_duration: None,
-            rebind_duration: None,
-            additional_options: if lease.is_some() { &times } else { &[] },
-        };
-        let udp = UdpRepr {
-            src_port: SERVER_PORT,
-            dst_port: CLIENT_PORT,
-        };
-        let ip = Ipv4Repr {
-            src_addr: server,
-            dst_addr: Ipv4Address::BROADCAST,
-            next_header: IpProtocol::Udp,
-            payload_len: udp.header_len() + dhcp.buffer_len(),
-            hop_limit: 64,
-        };
-        let len = HEADERS + dhcp.buffer_len();
-        let checksums = capabilities().checksum;
-        let mut ethernet = EthernetFrame::new_unchecked(&mut frame[..len]);
-        EthernetRepr {
-            src_addr: self.station,
-            dst_addr: self.mac,
-            ethertype: EthernetProtocol::Ipv4,
-        }
-        .emit(&mut ethernet);
-        let mut packet = Ipv4Packet::new_unchecked(ethernet.payload_mut());
-        ip.emit(&mut packet, &checksums);
-        let mut datagram = UdpPacket::new_unchecked(packet.payload_mut());
-        udp.emit(
-            &mut datagram,
-            &ip.src_addr.into(),
-            &ip.dst_addr.into(),
-            dhcp.buffer_len(),
-            |payload| {
-                let written = dhcp.emit(&mut DhcpPacket::new_unchecked(payload));
-                debug_assert!(written.is_ok(), "buffer_len is what emit needs");
-            },
-            &checksums,
-        );
-        len
     }
 
     /// Runs what is due.
@@ -600,23 +414,8 @@ impl Client<'_> {
         let (Some(server), State::Bound { lease, .. }) = (asked, self.state) else {
             return;
         };
-        let arp = ArpRepr::EthernetIpv4 {
-            operation: ArpOperation::Reply,
-            source_hardware_addr: self.station,
-            source_protocol_addr: server,
-            target_hardware_addr: self.mac,
-            target_protocol_addr: lease.address.address(),
-        };
-        let mut bytes = [0; 14 + 28];
-        let mut frame = EthernetFrame::new_unchecked(&mut bytes[..]);
-        EthernetRepr {
-            src_addr: self.station,
-            dst_addr: self.mac,
-            ethertype: EthernetProtocol::Arp,
-        }
-        .emit(&mut frame);
-        arp.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
-        let mut wire = Wire::new(Some(&bytes), out);
+        let frame = write_arp((self.mac, self.station), (lease.address.address(), server));
+        let mut wire = Wire::new(Some(&frame), out);
         self.interface
             .poll_ingress_single(now, &mut wire, &mut self.sockets);
     }
@@ -694,143 +493,6 @@ impl Client<'_> {
         }
         let is_kept = self.events.push_back(event).is_ok();
         debug_assert!(is_kept, "room was made");
-    }
-}
-
-/// What left the socket in one pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Left {
-    Nothing,
-    NoRoom,
-    Message { kind: DhcpMessageType, xid: u32 },
-}
-
-/// What smoltcp takes for a network device: one frame in, one message out.
-struct Wire<'a, E: Egress> {
-    frame: Option<&'a [u8]>,
-    out: &'a mut E,
-    left: Left,
-    /// The address whose hardware address the socket wants to know.
-    asked: Option<Ipv4Address>,
-}
-
-impl<'a, E: Egress> Wire<'a, E> {
-    fn new(frame: Option<&'a [u8]>, out: &'a mut E) -> Self {
-        Self {
-            frame,
-            out,
-            left: Left::Nothing,
-            asked: None,
-        }
-    }
-
-    fn send(&mut self, frame: &[u8]) {
-        let Ok(ethernet) = EthernetFrame::new_checked(frame) else {
-            return;
-        };
-        if ethernet.ethertype() == EthernetProtocol::Arp {
-            let asked = ArpPacket::new_checked(ethernet.payload());
-            self.asked = asked
-                .ok()
-                .and_then(|arp| arp.target_protocol_addr().try_into().ok())
-                .map(|address: [u8; 4]| Ipv4Address::from(address));
-            return;
-        }
-        let message = frame.get(HEADERS..).map(DhcpPacket::new_checked);
-        let Some(Ok(message)) = message else { return };
-        let kind = message
-            .options()
-            .find(|option| option.kind == option::MESSAGE_TYPE)
-            .and_then(|option| option.data.first().copied());
-        let sent = self
-            .out
-            .transmit(Port::Wan, frame.len(), |slot| slot.copy_from_slice(frame));
-        self.left = match (sent, kind) {
-            (Ok(()), Some(kind)) => Left::Message {
-                kind: DhcpMessageType::from(kind),
-                xid: message.transaction_id(),
-            },
-            (Ok(()), None) => Left::Nothing,
-            // The socket takes it for sent and repeats it in its time.
-            (Err(_), _) => Left::NoRoom,
-        };
-    }
-}
-
-struct Incoming<'a>(&'a [u8]);
-
-struct Outgoing<'w, 'a, E: Egress>(&'w mut Wire<'a, E>);
-
-impl phy::RxToken for Incoming<'_> {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(self.0)
-    }
-}
-
-impl<E: Egress> phy::TxToken for Outgoing<'_, '_, E> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        // Its messages have no option of variable length but the list above: `FRAME_MAX` holds them.
-        let mut frame = [0; FRAME_MAX];
-        let frame = &mut frame[..len.min(FRAME_MAX)];
-        let result = f(frame);
-        self.0.send(frame);
-        result
-    }
-}
-
-impl<'a, E: Egress> phy::Device for Wire<'a, E> {
-    type RxToken<'b>
-        = Incoming<'b>
-    where
-        Self: 'b;
-    type TxToken<'b>
-        = Outgoing<'b, 'a, E>
-    where
-        Self: 'b;
-
-    fn receive(&mut self, _now: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        let frame = self.frame.take()?;
-        Some((Incoming(frame), Outgoing(self)))
-    }
-
-    fn transmit(&mut self, _now: Instant) -> Option<Self::TxToken<'_>> {
-        if self.out.room(Port::Wan) == 0 {
-            self.left = Left::NoRoom;
-            return None;
-        }
-        Some(Outgoing(self))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        capabilities()
-    }
-}
-
-fn capabilities() -> DeviceCapabilities {
-    let mut capabilities = DeviceCapabilities::default();
-    capabilities.medium = Medium::Ethernet;
-    capabilities.max_transmission_unit = FRAME_BYTES_MAX;
-    // What comes in was written here, and checked before.
-    capabilities.checksum.ipv4 = Checksum::Tx;
-    capabilities.checksum.udp = Checksum::Tx;
-    capabilities
-}
-
-/// The line before there is one.
-struct Nowhere;
-
-impl Egress for Nowhere {
-    fn transmit<R>(
-        &mut self,
-        _port: Port,
-        _len: usize,
-        _fill: impl FnOnce(&mut [u8]) -> R,
-    ) -> Result<R, Full> {
-        Err(Full)
-    }
-
-    fn room(&self, _port: Port) -> usize {
-        0
     }
 }
 

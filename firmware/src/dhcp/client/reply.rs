@@ -13,7 +13,7 @@ use smoltcp::wire::{DhcpMessageType, DhcpPacket, EthernetAddress, Ipv4Address, I
 
 use super::{Lease, Refusal};
 use crate::budget::{
-    DHCP_LEASE_DEFAULT, DHCP_LEASE_MIN, DHCP_RENEW_MIN, FRAME_BYTES_MAX, WAN_DNS_SERVERS,
+    DHCP_LEASE_DEFAULT, DHCP_LEASE_MIN, DHCP_RENEW_MIN, FRAME_BYTES_MAX, WAN_DNS_MAX,
 };
 use crate::wire::packet::ETHERNET_BYTES;
 
@@ -62,7 +62,7 @@ pub(super) struct Reply {
     pub(super) server: Option<Ipv4Address>,
     mask: Option<Ipv4Address>,
     gateway: Option<Ipv4Address>,
-    dns: [Option<Ipv4Address>; WAN_DNS_SERVERS],
+    dns: [Option<Ipv4Address>; WAN_DNS_MAX],
     mtu: Option<u16>,
     lease_s: Option<u32>,
     t1_s: Option<u32>,
@@ -89,7 +89,7 @@ impl Reply {
             server: None,
             mask: None,
             gateway: None,
-            dns: [None; WAN_DNS_SERVERS],
+            dns: [None; WAN_DNS_MAX],
             mtu: None,
             lease_s: None,
             t1_s: None,
@@ -143,7 +143,7 @@ impl Reply {
                 let mtu = value.first_chunk::<2>().copied().map(u16::from_be_bytes);
                 self.mtu = self.mtu.or(mtu);
             }
-            option::DNS if self.dns == [None; WAN_DNS_SERVERS] => {
+            option::DNS if self.dns == [None; WAN_DNS_MAX] => {
                 let (servers, _) = value.as_chunks::<4>();
                 let servers = servers.iter().map(|&server| Ipv4Address::from(server));
                 // Some servers fill the list up with 0.0.0.0.

@@ -1,6 +1,13 @@
+use super::wire::HEADERS;
 use super::*;
 use crate::neighbor::tests::Sent;
+use crate::port::Port;
 use proptest::prelude::*;
+use smoltcp::phy;
+use smoltcp::wire::{
+    DhcpPacket, DhcpRepr, EthernetProtocol, EthernetRepr, IpProtocol, Ipv4Packet, Ipv4Repr,
+    UdpPacket, UdpRepr,
+};
 use std::vec::Vec;
 
 const MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 2]);
