@@ -9,14 +9,17 @@
 pub mod behaviour;
 pub mod client;
 pub mod content;
+pub mod dhcp;
 pub mod efficiency;
 pub mod ether;
+pub mod guest;
 mod log;
 pub mod node;
 pub mod oddity;
 pub mod origin;
 pub mod scenario;
 pub mod shrink;
+pub mod soak;
 pub mod tap;
 pub mod trace;
 pub mod world;
@@ -57,6 +60,9 @@ pub struct Args {
     /// prints the frames of one accelerated download of that many KiB.
     #[arg(long)]
     efficiency: bool,
+    /// Runs instead so many hours with leases, short flows and a download each half an hour.
+    #[arg(long, value_name = "HOURS")]
+    soak: Option<u64>,
     /// Prints every frame's arrival; for one seed.
     #[arg(long)]
     trace: bool,
@@ -121,6 +127,16 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 Some(kib) if args.trace => efficiency::trace(kib << 10),
                 Some(_) | None => efficiency::print_table(),
             })
+            .context("cannot start a thread")?
+            .join()
+            .map_err(|panic| anyhow!("panic: {}", panic_text(&*panic)))?
+            .map_err(anyhow::Error::msg);
+    }
+    if let Some(hours) = args.soak {
+        let seed = args.seed.unwrap_or(1);
+        return std::thread::Builder::new()
+            .stack_size(STACK_BYTES)
+            .spawn(move || soak::print(hours, seed))
             .context("cannot start a thread")?
             .join()
             .map_err(|panic| anyhow!("panic: {}", panic_text(&*panic)))?

@@ -8,6 +8,7 @@ use firmware::budget::Memory;
 use firmware::port::{Egress, Full, Port};
 use firmware::random::Random;
 use firmware::router::{Action, Router, Verdict};
+use hal_mips::arch::time::{Extender, SLEEP_US_MAX};
 use smoltcp::time::Instant;
 use smoltcp::wire::EthernetAddress;
 
@@ -56,9 +57,29 @@ impl Egress for Slots {
     }
 }
 
+/// A clock made of a 32-bit counter, as a board's is.
+#[derive(Debug)]
+struct Count {
+    hertz: u32,
+    extender: Extender,
+}
+
+/// What the counter shows at first: its wrap is a second or two away.
+const COUNT_FIRST: u32 = u32::MAX - 200_000_000;
+
+impl Count {
+    /// The board's time when `now_us` have passed.
+    fn micros(&mut self, now_us: u64) -> u64 {
+        let ticks = u128::from(now_us) * u128::from(self.hertz) / 1_000_000;
+        self.extender
+            .advance(COUNT_FIRST.wrapping_add(ticks as u32))
+    }
+}
+
 /// A router and its slots.
 pub struct Node<'m> {
     router: Router<'m>,
+    count: Option<Count>,
     slots: Slots,
     at: Option<u64>,
     polls: u64,
@@ -74,6 +95,7 @@ impl Node<'static> {
     pub fn new(memory: &'static mut Memory, macs: [EthernetAddress; 3], seed: u64) -> Self {
         Self {
             router: Router::new(memory, macs, Random::repeatable(seed)),
+            count: None,
             slots: Slots::default(),
             at: Some(0),
             polls: 0,
@@ -83,6 +105,24 @@ impl Node<'static> {
 }
 
 impl Node<'_> {
+    /// Its time is made of a counter of this rate.
+    #[must_use]
+    pub fn with_count(mut self, hertz: Option<u32>) -> Self {
+        self.count = hertz.map(|hertz| Count {
+            hertz,
+            extender: Extender::new(COUNT_FIRST, hertz),
+        });
+        self
+    }
+
+    /// The router's own time.
+    fn time(&mut self, now_us: u64) -> Instant {
+        instant(match &mut self.count {
+            Some(count) => count.micros(now_us),
+            None => now_us,
+        })
+    }
+
     /// When `poll` is due.
     pub fn poll_at(&self) -> Option<u64> {
         self.at
@@ -106,9 +146,8 @@ impl Node<'_> {
         mut frame: Vec<u8>,
         out: &mut Vec<(Port, Vec<u8>)>,
     ) -> Verdict {
-        let verdict = self
-            .router
-            .on_frame(instant(now_us), port, &mut frame, &mut self.slots);
+        let now = self.time(now_us);
+        let verdict = self.router.on_frame(now, port, &mut frame, &mut self.slots);
         self.slots.drain(out);
         match verdict {
             Verdict::Forward(to) => out.push((to, frame)),
@@ -119,16 +158,22 @@ impl Node<'_> {
 
     /// Runs what is due.
     pub fn poll(&mut self, now_us: u64, out: &mut Vec<(Port, Vec<u8>)>) {
-        let now = instant(now_us);
+        let now = self.time(now_us);
         let before = out.len();
         for _ in 0..POLLS_MAX {
             self.polls += 1;
             self.router.poll(now, &mut self.slots);
             self.slots.drain(out);
+            let ahead = |at: Instant| at.total_micros() - now.total_micros();
             self.at = self
                 .router
                 .poll_at(now)
-                .map(|at| u64::try_from(at.total_micros()).unwrap_or(0));
+                .map(|at| now_us.saturating_add_signed(ahead(at)));
+            if self.count.is_some() {
+                // A counter's wrap is not missed: the board never sleeps longer.
+                let latest = now_us + u64::from(SLEEP_US_MAX);
+                self.at = Some(self.at.unwrap_or(latest).min(latest));
+            }
             if self.at.is_none_or(|at| at > now_us) {
                 return;
             }
@@ -141,13 +186,11 @@ impl Node<'_> {
 
     /// Types a line on the console; its echo and answer.
     pub fn console(&mut self, now_us: u64, line: &str) -> (String, bool) {
+        let now = self.time(now_us);
         let mut answer = String::new();
         let mut reboot = false;
         for byte in line.bytes().chain([b'\r']) {
-            match self
-                .router
-                .on_console_byte(instant(now_us), byte, &mut answer)
-            {
+            match self.router.on_console_byte(now, byte, &mut answer) {
                 Action::None => {}
                 Action::Reboot => reboot = true,
             }

@@ -255,3 +255,11 @@ fn a_plain_download_fills_the_line() {
     let share = (8_u64 << 20) * 8 * 1_000_000 / figures.a_us * 1_000 / 8_000_000;
     assert!(share >= 880, "{share} permille of the rate");
 }
+
+#[test]
+fn a_day_of_leases_flows_and_wraps_leaves_the_routers_as_they_were() {
+    let figures = on_large_stack(|| super::soak::run(24 * 60, 1)).expect("a day as it should be");
+    assert!(figures.span_us >= 24 * 3_600 * 1_000_000);
+    assert!(figures.stitched >= 24, "{figures:?}");
+    assert!(figures.wraps > 3_000, "{figures:?}");
+}

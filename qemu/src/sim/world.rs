@@ -17,7 +17,9 @@ use firmware::port::Port;
 use smoltcp::wire::{EthernetAddress, Ipv4Address, Ipv4Cidr};
 
 use super::client::{Client, FetchPlan, Outcome};
+use super::dhcp::{Asked, Provider};
 use super::ether::seed_of_first_isn;
+use super::guest::Guest;
 use super::node::Node;
 use super::oddity::Oddity;
 use super::origin::{Internet, OriginLog, OriginSetup, earliest};
@@ -123,6 +125,12 @@ pub struct Setup {
     pub oddity: Option<Oddity>,
     /// MTU of the clients, bytes of IP packet.
     pub client_mtu: usize,
+    /// The internet lines' addresses come by DHCP, for so many seconds; else they are typed.
+    pub provider_lease_s: Option<u32>,
+    /// The routers' time is made of a 32-bit counter of this rate, which starts shortly before its wrap.
+    pub count_hertz: Option<u32>,
+    /// Each LAN has a host that gets its address from the router and opens a flow a minute.
+    pub guest: bool,
     /// Splitting is on, on the first router.
     pub accel: bool,
     /// More console lines for each router, typed at the start.
@@ -147,6 +155,9 @@ impl Setup {
             first_isns: (None, None),
             oddity: None,
             client_mtu: 1_500,
+            provider_lease_s: None,
+            count_hertz: None,
+            guest: false,
             accel: true,
             console: Vec::new(),
             origin: OriginSetup::default(),
@@ -208,12 +219,27 @@ pub struct Report {
     pub violations: Vec<String>,
     /// Hash over all arrivals.
     pub hash: u64,
+    /// What each router asked its provider's DHCP server.
+    pub asked: Vec<Vec<Asked>>,
+    /// How the hosts fared that get their address from a router.
+    pub guests: Vec<GuestReport>,
     /// Arrivals.
     pub events: u64,
     /// Router polls.
     pub polls: u64,
     /// When the last client was done.
     pub end_us: u64,
+}
+
+/// How a host fared that gets its address from the router.
+#[derive(Clone, Debug)]
+pub struct GuestReport {
+    /// Each address that it was given.
+    pub leases: Vec<Ipv4Cidr>,
+    /// Times that it lost one.
+    pub losses: u32,
+    /// Datagrams that it sent.
+    pub sent: u32,
 }
 
 /// Address of router `index` on its LAN.
@@ -249,6 +275,8 @@ struct World<'s> {
     pipes: Vec<[Pipe; 5]>,
     clients: Vec<Client>,
     internet: Internet,
+    providers: Vec<Provider>,
+    guests: Vec<Guest>,
     taps: Vec<Tap>,
     next_act: usize,
     boots: u64,
@@ -316,6 +344,21 @@ pub fn run(setup: &Setup, memories: Vec<&'static mut Memory>, trace: &TraceTo) -
             setup.origin.clone(),
             setup.first_isns.1.map_or(origin_seed, seed_of_first_isn),
         ),
+        providers: (0..count)
+            .filter_map(|index| {
+                let lease_s = setup.provider_lease_s?;
+                let address = Ipv4Cidr::new(wan_address(index), 26);
+                Some(Provider::new(address, gateway(index), lease_s))
+            })
+            .collect(),
+        guests: (0..count)
+            .filter(|_| setup.guest)
+            .map(|index| {
+                let mac = EthernetAddress([2, 0, 0, 0, 3, index as u8]);
+                let seed = setup.seed ^ 0x6775_6573_7400 ^ index as u64;
+                Guest::new(mac, seed, GUEST_TARGET, GUEST_EVERY_US)
+            })
+            .collect(),
         taps: (0..count)
             .map(|_| Tap::new(corruption, reordering))
             .collect(),
@@ -346,16 +389,18 @@ impl World<'_> {
     fn boot(&mut self, index: usize, memory: &'static mut Memory) -> Node<'static> {
         self.boots += 1;
         let seed = Rng::new(self.setup.seed ^ (self.boots << 48)).next_u64();
-        Node::new(memory, macs(index), seed)
+        Node::new(memory, macs(index), seed).with_count(self.setup.count_hertz)
     }
 
     fn configure(&mut self, index: usize) {
         let mut lines = vec![
             format!("set lan.address {}/24", lan_address(index)),
-            format!("set wan.address {}/26", wan_address(index)),
-            format!("set wan.gateway {}", gateway(index)),
             format!("set air.address {}/24", air_address(index)),
         ];
+        if self.setup.provider_lease_s.is_none() {
+            lines.push(format!("set wan.address {}/26", wan_address(index)));
+            lines.push(format!("set wan.gateway {}", gateway(index)));
+        }
         for peer in (0..self.setup.lines.len()).filter(|peer| *peer != index) {
             lines.push(format!("peer add {}", air_address(peer)));
         }
@@ -383,6 +428,9 @@ impl World<'_> {
         }
         for client in &self.clients {
             at = earliest(at, client.poll_at());
+        }
+        for guest in &self.guests {
+            at = earliest(at, guest.poll_at());
         }
         let act = self.setup.acts.get(self.next_act).map(|(at, _)| *at);
         earliest(at, act)
@@ -461,6 +509,7 @@ impl World<'_> {
             {
                 self.poll_client(index);
             }
+            self.poll_guest(index);
         }
         if self.internet.poll_at().is_some_and(|at| at <= self.now_us) {
             self.poll_internet();
@@ -492,7 +541,11 @@ impl World<'_> {
             Wire::LanDown => {
                 self.clients[index].on_frame(&frame, &mut self.leaving_client);
                 self.flush_client(index);
+                if let Some(guest) = self.guests.get_mut(index) {
+                    guest.on_frame(self.now_us, &frame);
+                }
             }
+            Wire::WanUp if self.provide(index, &frame) => {}
             Wire::WanUp => {
                 self.internet
                     .on_frame(self.now_us, index, &frame, &mut self.leaving_isp);
@@ -536,6 +589,33 @@ impl World<'_> {
     fn poll_client(&mut self, index: usize) {
         self.clients[index].poll(self.now_us, &mut self.leaving_client);
         self.flush_client(index);
+    }
+
+    /// Shows a frame to the line's DHCP server; true when it was for it.
+    fn provide(&mut self, index: usize, frame: &[u8]) -> bool {
+        let Some(provider) = self.providers.get_mut(index) else {
+            return false;
+        };
+        let mut answers = Vec::new();
+        let is_dhcp = provider.on_frame(self.now_us, frame, &mut answers);
+        for frame in answers {
+            self.pipes[index][Wire::WanDown as usize].push(self.now_us, frame);
+        }
+        is_dhcp
+    }
+
+    fn poll_guest(&mut self, index: usize) {
+        let Some(guest) = self.guests.get_mut(index) else {
+            return;
+        };
+        if guest.poll_at().is_none_or(|at| at > self.now_us) {
+            return;
+        }
+        let mut frames = Vec::new();
+        guest.poll(self.now_us, &mut frames);
+        for frame in frames {
+            self.pipes[index][Wire::LanUp as usize].push(self.now_us, frame);
+        }
     }
 
     fn poll_internet(&mut self) {
@@ -678,6 +758,20 @@ impl World<'_> {
                 .collect(),
             consoles: self.consoles,
             counters,
+            asked: self
+                .providers
+                .into_iter()
+                .map(|provider| provider.asked)
+                .collect(),
+            guests: self
+                .guests
+                .into_iter()
+                .map(|guest| GuestReport {
+                    leases: guest.leases,
+                    losses: guest.losses,
+                    sent: guest.sent,
+                })
+                .collect(),
             violations: self.violations,
             hash: self.hash,
             events: self.events,
@@ -686,6 +780,10 @@ impl World<'_> {
         }
     }
 }
+
+/// Where the hosts with addresses from the router send a datagram, and how often: discard (RFC 863) of the origin.
+const GUEST_TARGET: (Ipv4Address, u16) = (Ipv4Address::new(198, 51, 100, 10), 9);
+const GUEST_EVERY_US: u64 = 60_000_000;
 
 /// The shortest frame a router may give to a NIC: an Ethernet header and something.
 const ETHERNET_MIN: usize = 15;
