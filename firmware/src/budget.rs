@@ -230,6 +230,8 @@ pub struct Memory {
     pub peers: heapless::Vec<Peer, PEERS_MAX>,
     /// What happened lately.
     pub log: Log,
+    /// The WAN's DHCP client.
+    pub dhcp: crate::dhcp::client::Storage,
 }
 
 impl Memory {
@@ -244,6 +246,7 @@ impl Memory {
             lender: lender::Slots::new(),
             peers: heapless::Vec::new(),
             log: Log::new(),
+            dhcp: crate::dhcp::client::Storage::new(),
         }
     }
 }

@@ -17,6 +17,7 @@
 
 mod accelerate;
 mod accelerator;
+mod addressing;
 mod forward;
 mod host;
 mod icmp;
@@ -24,15 +25,16 @@ mod persist;
 mod services;
 mod way;
 
-use accelerator::{Accelerator, Lent};
+use accelerator::{Accelerator, Lent, Parts};
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, Ipv4Address, Ipv4Cidr};
 
-use crate::budget::{ACCEL_PORTS_MAX, LOCAL_PORT_FIRST, Memory};
+use crate::budget::{ACCEL_PORTS_MAX, LOCAL_PORT_FIRST, Memory, WAN_MTU_MAX};
 use crate::conntrack::Table;
 use crate::console::Console;
 use crate::counter_stage;
 use crate::counters::Counts;
+use crate::dhcp;
 use crate::events::{Event, Log};
 use crate::neighbor::{self, Hop, Neighbors};
 use crate::port::{Egress, Port, PortAddress};
@@ -154,7 +156,9 @@ pub struct Router<'m> {
     now: Instant,
     addresses: [PortAddress; 3],
     acceleration: Acceleration,
-    services: services::Services,
+    services: services::Services<'m>,
+    /// Largest packet of the WAN, bytes.
+    wan_mtu: u16,
     limit: icmp::Limit,
     counts: Counts<Counter>,
     malformed: Counts<Malformed>,
@@ -167,12 +171,18 @@ impl Router<'static> {
         macs: [EthernetAddress; 3],
         mut random: Random,
     ) -> Self {
-        let (parts, conntrack, neighbors, log) = accelerator::parts(memory);
+        let Parts {
+            accelerator: parts,
+            conntrack,
+            neighbors,
+            log,
+            dhcp,
+        } = accelerator::parts(memory);
         conntrack.set_seed(random.fork());
         Port::ALL
             .into_iter()
             .for_each(|port| neighbors.forget(port));
-        let services = services::Services::new(&mut random);
+        let services = services::Services::new(dhcp, macs[Port::Wan.index()], &mut random);
         let mut router = Self {
             conntrack,
             neighbors,
@@ -191,6 +201,7 @@ impl Router<'static> {
             }),
             acceleration: Acceleration::default(),
             services,
+            wan_mtu: WAN_MTU_MAX,
             limit: icmp::Limit::default(),
             counts: Counts::new(),
             malformed: Counts::new(),
@@ -201,54 +212,6 @@ impl Router<'static> {
 }
 
 impl<'m> Router<'m> {
-    /// Puts settings in force.
-    fn apply_settings(&mut self, settings: &Settings) {
-        self.settings = *settings;
-        let cidr = |net: Option<crate::settings::Net>| net.map(|net| net.cidr());
-        let gateway = settings.wan.gateway;
-        let air = settings.air_net(self.addresses[Port::Air.index()].mac);
-        for (port, cidr, gateway) in [
-            (Port::Lan, cidr(settings.lan.net), None),
-            (Port::Wan, cidr(settings.wan.address.net()), gateway),
-            (Port::Air, cidr(air), None),
-        ] {
-            let mac = self.addresses[port.index()].mac;
-            self.set_address(port, PortAddress { mac, cidr, gateway });
-        }
-        self.set_acceleration(Acceleration {
-            enabled: settings.accel.enabled,
-            ports: settings.accel.ports,
-        });
-        self.accelerator.apply(self.now, settings, &self.addresses);
-    }
-
-    /// Sets how a port is addressed; its MAC address stays the board's. A change ends what
-    /// depended on the old address: the port's neighbors, and all flows if it is not the air.
-    pub fn set_address(&mut self, port: Port, address: PortAddress) {
-        let old = self.addresses[port.index()];
-        let new = PortAddress {
-            mac: old.mac,
-            ..address
-        };
-        if new == old {
-            return;
-        }
-        self.addresses[port.index()] = new;
-        self.neighbors.forget(port);
-        match port {
-            Port::Lan | Port::Wan => {
-                self.accelerator.forget_all(self.now);
-                self.conntrack.clear();
-            }
-            Port::Air => {}
-        }
-    }
-
-    /// How a port is addressed.
-    pub const fn address(&self, port: Port) -> &PortAddress {
-        &self.addresses[port.index()]
-    }
-
     /// Sets which new flows are candidates for acceleration.
     pub fn set_acceleration(&mut self, acceleration: Acceleration) {
         self.acceleration = acceleration;
@@ -319,6 +282,7 @@ impl<'m> Router<'m> {
         self.now = now;
         self.neighbors.poll(now, &self.addresses, out);
         self.conntrack.poll(now);
+        self.poll_services(now, out);
         let (accelerator, mut lent) = self.split(out);
         accelerator.poll(now, &mut lent);
     }
@@ -329,6 +293,7 @@ impl<'m> Router<'m> {
             self.neighbors.poll_at(),
             self.conntrack.poll_at(),
             self.accelerator.poll_at(now),
+            self.services.poll_at(),
         ];
         due.into_iter().flatten().min()
     }
@@ -468,8 +433,8 @@ impl<'m> Router<'m> {
         frame: &mut [u8],
         out: &mut E,
     ) -> Verdict {
-        if Self::is_dhcp_reply(packet) {
-            return self.serve(now, Port::Wan, packet, frame, out);
+        if dhcp::client::Client::wants(packet) {
+            return self.on_dhcp_reply(now, packet, frame, out);
         }
         let Some(wan) = self.addresses[Port::Wan.index()].cidr else {
             return self.drop(Counter::Unconfigured);

@@ -337,6 +337,11 @@ impl Client<'_> {
         self.events.pop_front()
     }
 
+    /// Whether no address is wanted.
+    pub fn is_stopped(&self) -> bool {
+        self.state == State::Stopped
+    }
+
     /// The lease in force.
     pub fn lease(&self) -> Option<&Lease> {
         match &self.state {

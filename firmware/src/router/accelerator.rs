@@ -52,7 +52,7 @@ pub(super) struct Accelerator<'m> {
 }
 
 /// Parts of [`Memory`] that the accelerator borrows.
-pub(super) struct Parts {
+pub(super) struct AcceleratorParts {
     pub(super) blocks: &'static mut [crate::stitch::Block],
     pub(super) buffers: &'static mut crate::stack::Buffers,
     pub(super) exchanges: &'static mut crate::exchange::Slots,
@@ -61,7 +61,7 @@ pub(super) struct Parts {
 }
 
 impl Accelerator<'static> {
-    pub(super) fn new(parts: Parts, mut random: Random) -> Self {
+    pub(super) fn new(parts: AcceleratorParts, mut random: Random) -> Self {
         let boot = random.next_u32();
         let (stack, fetch, peer_sockets) = Stack::new(parts.buffers, random.fork());
         parts.peers.clear();
@@ -479,15 +479,17 @@ fn terms<'a>(
     }
 }
 
+/// What a router borrows of [`Memory`].
+pub(super) struct Parts {
+    pub(super) accelerator: AcceleratorParts,
+    pub(super) conntrack: &'static mut Table,
+    pub(super) neighbors: &'static mut crate::neighbor::Neighbors,
+    pub(super) log: &'static mut crate::events::Log,
+    pub(super) dhcp: &'static mut crate::dhcp::client::Storage,
+}
+
 /// Takes [`Memory`] apart.
-pub(super) fn parts(
-    memory: &'static mut Memory,
-) -> (
-    Parts,
-    &'static mut Table,
-    &'static mut crate::neighbor::Neighbors,
-    &'static mut crate::events::Log,
-) {
+pub(super) fn parts(memory: &'static mut Memory) -> Parts {
     let Memory {
         blocks,
         buffers,
@@ -497,9 +499,10 @@ pub(super) fn parts(
         conntrack,
         neighbors,
         log,
+        dhcp,
     } = memory;
-    (
-        Parts {
+    Parts {
+        accelerator: AcceleratorParts {
             blocks,
             buffers,
             exchanges,
@@ -509,5 +512,6 @@ pub(super) fn parts(
         conntrack,
         neighbors,
         log,
-    )
+        dhcp,
+    }
 }

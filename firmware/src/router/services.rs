@@ -10,11 +10,14 @@
 //! Nothing else listens, and nothing at all for strangers on the WAN and the air: what comes by
 //! those ports is an answer to a question of ours, or is dropped.
 
+use heapless::Vec;
 use smoltcp::time::Instant;
+use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
 
 use super::way::RouterWay;
 use super::{Counter, Router, Verdict};
 use crate::budget::LOCAL_PORT_FIRST;
+use crate::dhcp::client;
 use crate::port::{Egress, Port};
 use crate::random::Random;
 use crate::udp::{Datagram, SendUdp};
@@ -28,16 +31,30 @@ const DHCP_CLIENT_PORT: u16 = 68;
 const DNS_PORT: u16 = 53;
 
 /// The services and what they share.
-pub(super) struct Services {
+pub(super) struct Services<'m> {
+    /// The WAN's DHCP client.
+    pub(super) dhcp_client: client::Client<'m>,
     /// IP identification of the next datagram.
     ident: u16,
 }
 
-impl Services {
-    pub(super) fn new(random: &mut Random) -> Self {
+impl Services<'static> {
+    pub(super) fn new(
+        dhcp: &'static mut client::Storage,
+        wan: EthernetAddress,
+        random: &mut Random,
+    ) -> Self {
         Self {
+            dhcp_client: client::Client::new(dhcp, wan, random.next_u64()),
             ident: random.next_u16(),
         }
+    }
+}
+
+impl Services<'_> {
+    /// When a service has something to do.
+    pub(super) fn poll_at(&self) -> Option<Instant> {
+        self.dhcp_client.poll_at()
     }
 }
 
@@ -49,12 +66,32 @@ impl Router<'_> {
             && !packet.is_fragment()
     }
 
-    /// Whether a packet from the WAN is for the DHCP client: servers may send to an address that
-    /// the router does not have yet (RFC 2131 section 4.1).
-    pub(super) fn is_dhcp_reply(packet: &Packet) -> bool {
-        matches!(&packet.transport, Transport::Udp(udp)
-            if udp.dst_port == DHCP_CLIENT_PORT && udp.src_port == DHCP_SERVER_PORT)
-            && !packet.is_fragment()
+    /// A message of a DHCP server on the WAN.
+    pub(super) fn on_dhcp_reply<E: Egress>(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        frame: &[u8],
+        out: &mut E,
+    ) -> Verdict {
+        if !packet.transport_checksum_ok(frame) {
+            return self.drop(Counter::TransportChecksum);
+        }
+        self.counts.bump(Counter::Local);
+        let taken: Vec<Ipv4Cidr, 2> = [Port::Lan, Port::Air]
+            .into_iter()
+            .filter_map(|port| self.addresses[port.index()].cidr)
+            .collect();
+        let client = &mut self.services.dhcp_client;
+        client.on_frame(now, frame, &taken, out);
+        self.follow_lease();
+        Verdict::Answer
+    }
+
+    /// Runs what is due of the services.
+    pub(super) fn poll_services<E: Egress>(&mut self, now: Instant, out: &mut E) {
+        self.services.dhcp_client.poll(now, out);
+        self.follow_lease();
     }
 
     /// A datagram for the router itself.
@@ -85,7 +122,7 @@ impl Router<'_> {
         let _when = now;
         match (port, datagram.dst_port) {
             (Port::Lan, DHCP_SERVER_PORT | DNS_PORT)
-            | (Port::Wan, DHCP_CLIENT_PORT | LOCAL_PORT_FIRST..)
+            | (Port::Wan, LOCAL_PORT_FIRST..)
             | (Port::Lan | Port::Wan | Port::Air, _) => self.drop(Counter::LocalUnwanted),
         }
     }
