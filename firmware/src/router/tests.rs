@@ -31,6 +31,10 @@ impl Bench {
     fn cold() -> Self {
         let memory = Box::leak(Box::new(Memory::new()));
         let mut router = Router::new(memory, [LAN_MAC, WAN_MAC, AIR_MAC], Random::repeatable(5));
+        // No DHCP: the line is addressed below.
+        let mut settings = Settings::new();
+        settings.wan.address = crate::settings::WanAddress::None;
+        router.apply_settings(&settings);
         let set = |router: &mut Router, port, address, prefix, gateway| {
             let cidr = Some(Ipv4Cidr::new(address, prefix));
             router.set_address(
