@@ -63,6 +63,40 @@ pub const LAN_LEASE_SECONDS: u32 = 86_400;
 pub const LAN_LEASE_SECONDS_MIN: u32 = 120;
 /// Longest lease that can be set: a week, seconds.
 pub const LAN_LEASE_SECONDS_MAX: u32 = 604_800;
+/// Addresses that are leased or remembered at once: twice what a home has.
+pub const LEASES: usize = 128;
+/// Longest client identifier: a DUID of RFC 8415 has at most 130 bytes, RFC 4361 adds 5. Longer
+/// ones are refused, so that a reply that returns it fits the 548 bytes that every client takes.
+pub const CLIENT_ID_BYTES_MAX: usize = 160;
+/// Bytes of a host's name that are kept; the rest is cut.
+pub const HOST_NAME_BYTES_MAX: usize = 32;
+/// How long an address is kept for a client that was offered it: such a client repeats its request
+/// for about a minute (RFC 2131 section 4.1).
+pub const OFFER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Offers that are kept at once, at most a quarter of the pool; the oldest goes first.
+pub const OFFERS_MAX: usize = 32;
+/// Offers of one station: a repeater, a host with virtual machines.
+pub const OFFERS_PER_STATION_MAX: usize = 4;
+/// Leases of one station, at most a quarter of the pool.
+pub const LEASES_PER_STATION_MAX: usize = 16;
+/// Leases of one station also in a small pool.
+pub const LEASES_PER_STATION_MIN: usize = 4;
+/// First lease of a stranger while three quarters of the pool are in use: what a flood took is
+/// free again after it; a host that stays renews at half of it and then has the full time.
+pub const LEASE_SCARCE: Duration = Duration::from_secs(10 * 60);
+/// How long an address is not given that a client found in use.
+pub const DECLINED_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// Addresses put aside so, at most a quarter of the pool: a client can lie.
+pub const DECLINED_MAX: usize = 16;
+/// Addresses looked at for one that is free: all leases, reservations and neighbors, and as many again.
+pub const POOL_PROBES_MAX: usize = 512;
+/// From a lease that begins or ends to the write of the table: several at once are one write. A mere
+/// renewal waits for [`LEASE_SAVE_INTERVAL`].
+pub const LEASE_SAVE_SOON: Duration = Duration::from_secs(30);
+/// Bytes of a host's name that are stored; the whole one comes with its next renewal.
+pub const STORED_NAME_BYTES_MAX: usize = 20;
+/// Stored form of a full table; fits a slot, see [`STORE_SLOTS_LEASES`], bytes.
+pub const LEASES_BYTES_MAX: usize = 5_888;
 /// A console line; longer ones are refused whole, bytes.
 pub const CONSOLE_LINE_BYTES_MAX: usize = 256;
 /// Events remembered for `log`: two or three screens.

@@ -233,6 +233,18 @@ impl Neighbors {
         Some(EthernetAddress(slot.mac))
     }
 
+    /// The hardware address of a neighbor, if known; unlike [`lookup`](Self::lookup) it does not
+    /// count as a use.
+    pub fn peek(&self, port: Port, address: Ipv4Address) -> Option<EthernetAddress> {
+        let address = u32::from_ne_bytes(address.octets());
+        let mut set = self.sets[set_of(address)].iter();
+        let slot = set.find(|slot| slot.is(port, address))?;
+        match slot.state {
+            State::Known { .. } | State::Verifying { .. } => Some(EthernetAddress(slot.mac)),
+            State::Empty | State::Asking { .. } => None,
+        }
+    }
+
     /// Keeps a frame of `len` bytes, written by `fill` except for its Ethernet destination, until
     /// the hop is known, and asks for it. Source address and ethertype are the caller's.
     ///

@@ -4,6 +4,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, Ipv4Address};
 
 use crate::budget::FRAME_BYTES_MAX;
+use crate::dhcp::server::LanSide;
 use crate::exchange::{Outgoing, Way};
 use crate::neighbor::{Hop, Neighbors, next_hop};
 use crate::port::{Egress, Full, Port, PortAddress};
@@ -132,6 +133,12 @@ impl<E: Egress> SendIp for RouterWay<'_, E> {
                 frame[ETHERNET_BYTES..].copy_from_slice(packet);
             },
         )
+    }
+}
+
+impl<E: Egress> LanSide for RouterWay<'_, E> {
+    fn who_has(&self, address: Ipv4Address) -> Option<EthernetAddress> {
+        self.neighbors.peek(Port::Lan, address)
     }
 }
 
