@@ -5,13 +5,17 @@
 //! promises acceleration asks the origin's log for the bytes that line B carried: a download that is silently plain
 //! fails. Files, logs and captures of a run stay in `target/e2e`.
 
+mod hostile;
 mod oracle;
 mod origins;
 mod plain;
+mod programs;
+mod router;
 mod scenarios;
 mod world;
 
 use crate::image;
+use crate::lab::console::is_refusal;
 use anyhow::{Context, Result, anyhow};
 use origins::Origins;
 use std::collections::BTreeMap;
@@ -45,7 +49,9 @@ pub struct Results {
 }
 
 /// Options of the lab that all scenarios share: lines as slow as the demo's, so that the router is never the limit.
-const LAB: &[&str] = &[];
+const LAB: &[&str] = if DHCP { &["--dhcp", "on"] } else { &[] };
+/// Whether the routers have DHCP and DNS in both directions yet.
+const DHCP: bool = false;
 /// After so many labs that did not start none is started any more: it takes a minute each.
 const STARTS_MAX: u32 = 2;
 const ROUTERS: [&str; 2] = ["a", "b"];
@@ -56,7 +62,15 @@ const CLOCK_SLACK: Duration = Duration::from_secs(3);
 
 /// Every scenario, in the order of a run.
 pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
-    plain::SCENARIOS.iter().chain(scenarios::SCENARIOS)
+    [
+        if DHCP { router::SCENARIOS } else { &[] },
+        programs::SCENARIOS,
+        plain::SCENARIOS,
+        scenarios::SCENARIOS,
+        hostile::SCENARIOS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Runs the scenarios whose name contains `filter`, on labs that the program `lab` starts.
@@ -66,6 +80,13 @@ pub fn run(program: &Path, filter: Option<&str>) -> Results {
     let mut stage = None;
     let mut starts_failed = 0;
     let directory = image::workspace().join("target/e2e");
+    let image = match image::build() {
+        Ok(image) => image,
+        Err(error) => {
+            results.failed.push(format!("image: {error:#}"));
+            return results;
+        }
+    };
     for scenario in
         scenarios().filter(|scenario| filter.is_none_or(|part| scenario.name.contains(part)))
     {
@@ -73,7 +94,7 @@ pub fn run(program: &Path, filter: Option<&str>) -> Results {
         let ready = match stage.take() {
             Some(used) => Ok(used),
             None if starts_failed == STARTS_MAX => Err(anyhow!("there is no lab to run it in")),
-            None => Stage::set(program, &directory).inspect_err(|_| starts_failed += 1),
+            None => Stage::open(program, &image, &directory).inspect_err(|_| starts_failed += 1),
         };
         let outcome = ready.and_then(|mut fresh| {
             let words = (scenario.run)(&mut fresh).and_then(|words| {
@@ -100,10 +121,10 @@ pub fn run(program: &Path, filter: Option<&str>) -> Results {
 
 impl Stage {
     /// Starts the lab and the origins, and writes the files.
-    fn set(program: &Path, directory: &Path) -> Result<Self> {
+    fn open(program: &Path, image: &Path, directory: &Path) -> Result<Self> {
         let files = directory.join("files");
         std::fs::create_dir_all(&files).with_context(|| directory.display().to_string())?;
-        let mut world = World::up(program, directory, LAB)?;
+        let mut world = World::up(program, image, directory, world::NAME, LAB)?;
         let origins = Origins::start(&mut world, &files)?;
         let stage = Self {
             world,
@@ -161,6 +182,14 @@ impl Stage {
     /// A router was switched off and on by the test.
     fn restarted(&mut self, router: &str) {
         self.started.remove(router);
+    }
+
+    /// Sets a router's setting.
+    fn set(&self, router: &str, key: &str, value: &str) -> Result<()> {
+        let command = format!("set {key} {value}");
+        let answer = self.world.console(router, &command)?;
+        anyhow::ensure!(!answer.lines().any(is_refusal), "`{command}`: {answer}");
+        Ok(())
     }
 
     /// What a router says of its state, by key.

@@ -159,7 +159,7 @@ impl Stage {
         std::fs::read(&reply).context("the reply")
     }
 
-    fn accelerate(&self, on: bool) -> Result<()> {
+    pub(super) fn accelerate(&self, on: bool) -> Result<()> {
         let command = format!("set accel.enabled {}", if on { "on" } else { "off" });
         self.world.console("a", &command)?;
         Ok(())

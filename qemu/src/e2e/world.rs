@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Name of the lab that the tests run, beside whatever lab a person may have running.
-const NAME: &str = "test";
+pub const NAME: &str = "test";
 /// For what takes seconds even on a busy machine.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// For booting and configuring two routers.
@@ -49,35 +49,63 @@ impl Ran {
 #[derive(Debug)]
 pub struct World {
     program: PathBuf,
+    image: String,
     directory: PathBuf,
     state: StateDirectory,
     outputs: u32,
 }
 
 impl World {
-    /// Starts a lab by the program `lab`; `options` as of `lab up`. A lab left over from an earlier run of the tests is stopped first.
+    /// Starts the lab `name` by the program `lab` with an image; `options` as of `lab up`. A lab left over from an earlier run of the
+    /// tests is stopped first.
     ///
     /// # Errors
     /// The lab does not start.
-    pub fn up(program: &Path, directory: &Path, options: &[&str]) -> Result<Self> {
+    pub fn up(
+        program: &Path,
+        image: &Path,
+        directory: &Path,
+        name: &str,
+        options: &[&str],
+    ) -> Result<Self> {
         let mut world = Self {
             program: program.to_path_buf(),
+            image: image.display().to_string(),
             directory: directory.to_path_buf(),
-            state: StateDirectory::of(NAME)?,
+            state: StateDirectory::of(name)?,
             outputs: 0,
         };
         if world.state.connect().is_ok() {
             world
-                .lab(&["down", "--name", NAME], COMMAND_LIMIT)?
+                .lab(&["down", "--name", name], COMMAND_LIMIT)?
                 .good()?;
         }
-        let mut arguments = vec!["up", "--name", NAME];
+        let image = world.image.clone();
+        let mut arguments = vec!["up", "--name", name, "--image", &image];
         arguments.extend(options);
         world
             .lab(&arguments, UP_LIMIT)?
             .good()
             .context("cargo lab up")?;
         Ok(world)
+    }
+
+    /// Starts a second lab beside this one, which ends with the value; its files are in a directory of its own.
+    ///
+    /// # Errors
+    /// The lab does not start.
+    pub fn another(&self, name: &str, options: &[&str]) -> Result<Self> {
+        let directory = self.file(name);
+        std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+        let name = format!("{NAME}-{name}");
+        let image = Path::new(&self.image);
+        Self::up(&self.program, image, &directory, &name, options)
+    }
+
+    /// Where the lab lives: its servers' logs and its clients' leases.
+    #[must_use]
+    pub fn state(&self) -> &StateDirectory {
+        &self.state
     }
 
     /// Where files of the test go; seen by all hosts under the same name.
@@ -101,7 +129,7 @@ impl World {
     fn on_host(&self, host: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
-            .args(["exec", "--name", NAME, host, "--"])
+            .args(["exec", "--name", self.state.name(), host, "--"])
             .args(arguments);
         command
     }
@@ -226,7 +254,8 @@ impl World {
         let file = self.file("demo.json");
         std::fs::remove_file(&file).ok();
         let text = file.display().to_string();
-        let mut arguments = vec!["demo", "--json", &text];
+        let image = self.image.clone();
+        let mut arguments = vec!["demo", "--json", &text, "--image", &image];
         arguments.extend(options);
         self.lab(&arguments, DEMO_LIMIT)?
             .good()
@@ -237,7 +266,8 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        match self.lab(&["down", "--name", NAME], COMMAND_LIMIT) {
+        let name = self.state.name().to_owned();
+        match self.lab(&["down", "--name", &name], COMMAND_LIMIT) {
             Ok(ran) if ran.success => {}
             Ok(ran) => println!("the lab does not go down: {}", one_line(&ran.stderr)),
             Err(error) => println!("the lab does not go down: {error:#}"),

@@ -51,7 +51,7 @@ pub struct UpArgs {
     lab: LabName,
     #[command(flatten)]
     options: LabOptions,
-    /// Number of routers: 2; 1 without neighbour; 0 puts the clients on the internet lines themselves.
+    /// Number of routers: 2; 1 with a stranger on the air instead of a neighbour; 0 puts the clients on the internet lines themselves.
     #[arg(long, default_value_t = 2)]
     routers: usize,
     /// Whether the routers split downloads.
@@ -221,7 +221,7 @@ fn counters(direction: &DirectionStatus) -> String {
 pub struct ExecArgs {
     #[command(flatten)]
     lab: LabName,
-    /// client, client-b or origin.
+    /// client, client-b, stranger or origin.
     host: String,
     /// The program and its arguments.
     #[arg(last = true, required = true, value_name = "CMD")]

@@ -102,7 +102,7 @@ pub struct RouterStatus {
 /// What is known of a host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HostStatus {
-    /// `client`, `client-b` or `origin`.
+    /// `client`, `client-b`, `stranger` or `origin`.
     pub name: String,
     /// Its process 1.
     pub pid: i32,

@@ -10,7 +10,8 @@ use crate::lab::control::{
 };
 use crate::lab::fabric::{Fabric, NewLine, Port};
 use crate::lab::host::Host;
-use crate::lab::plan::{self, End, Plan, RouterPlan};
+use crate::lab::lease;
+use crate::lab::plan::{self, End, HostPlan, Plan, RouterPlan, TapPlan};
 use crate::lab::shape;
 use crate::lab::signals::{self, Signals};
 use crate::lab::state::{CONTROL, StateDirectory};
@@ -40,6 +41,8 @@ pub struct Config {
     pub routers: usize,
     /// Whether they split downloads at first.
     pub accel: bool,
+    /// Whether routers and clients get their addresses by DHCP.
+    pub dhcp: bool,
     /// Shapes by line name, as `lab::shape::parse_shape` reads them.
     pub shapes: Vec<(String, String)>,
     /// Of the chance on all lines.
@@ -71,7 +74,7 @@ pub fn run(directory: &Path) -> Result<()> {
     std::env::set_current_dir(state.path()).context("the lab's directory")?;
     let config: Config =
         serde_json::from_slice(&std::fs::read("config.json").context("config.json")?)?;
-    let plan = plan::neighbourhood(config.routers, config.accel);
+    let plan = plan::neighbourhood(config.routers, config.accel, config.dhcp);
     let lab = Arc::new(start(&state, &config, &plan)?);
 
     // Relative: a socket's path has about 100 bytes at most.
@@ -367,10 +370,11 @@ impl Router {
             .wait_prompt(from, BOOT_TIMEOUT)
             .with_context(what)?;
         progress(format!("router {name} has booted"))?;
-        for command in &self.plan.configuration {
+        for (key, value) in &self.plan.settings {
+            let command = format!("set {key} {value}");
             let answer = self
                 .console
-                .command(command, COMMAND_TIMEOUT)
+                .command(&command, COMMAND_TIMEOUT)
                 .with_context(|| format!("router {name}, `{command}`"))?;
             if answer.lines().any(console::is_refusal) {
                 bail!("router {name} refuses `{command}`: {}", answer.trim());
@@ -417,17 +421,25 @@ impl Lab {
                 .map(|host| HostStatus {
                     name: host.plan.name.clone(),
                     pid: host.pid,
-                    addresses: host
-                        .plan
-                        .taps
-                        .iter()
-                        .map(|tap| &tap.address)
-                        .chain(&host.plan.loopback)
-                        .cloned()
-                        .collect(),
+                    addresses: addresses(&host.plan),
                 })
                 .collect(),
             lines: self.fabric.status(),
         }
     }
+}
+
+/// The addresses of a host with their prefix lengths: those of its plan, and what DHCP gave it last.
+fn addresses(plan: &HostPlan) -> Vec<String> {
+    let leased = |tap: &TapPlan| {
+        let lease = lease::last(&StateDirectory::at(Path::new(".")), &plan.name);
+        let address = lease.map(|lease| format!("{}/{}", lease.address, lease.prefix));
+        address.unwrap_or_else(|| format!("{} without an address", tap.name))
+    };
+    let taps = plan.taps.iter();
+    let mut addresses: Vec<_> = taps
+        .map(|tap| tap.address.clone().unwrap_or_else(|| leased(tap)))
+        .collect();
+    addresses.extend(plan.loopback.iter().cloned());
+    addresses
 }

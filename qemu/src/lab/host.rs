@@ -5,7 +5,7 @@
 //! closes. Programs enter through `/proc/PID/ns`.
 //! Follows: namespaces(7), user_namespaces(7), pid_namespaces(7), unix(7) for passing descriptors.
 
-use crate::lab::plan::{HostPlan, ORIGIN, ORIGIN_NAME};
+use crate::lab::plan::HostPlan;
 use crate::lab::tap;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -287,15 +287,14 @@ fn set_up(plan: &HostPlan, directory: &Path) -> Result<Vec<File>> {
     for (name, value) in settings(plan) {
         std::fs::write(format!("/proc/sys/net/{name}"), value).ok();
     }
-    let nameserver = plan.gateway.as_deref().unwrap_or(ORIGIN);
+    let resolver = format!("nameserver {}\n", plan.nameserver);
+    bind_file(directory, &plan.name, "/etc/resolv.conf", &resolver);
     bind_file(
         directory,
         &plan.name,
-        "/etc/resolv.conf",
-        &format!("nameserver {nameserver}\n"),
+        "/etc/hosts",
+        &format!("127.0.0.1 localhost\n{}", plan.names),
     );
-    let names = format!("127.0.0.1 localhost\n{ORIGIN} {ORIGIN_NAME}\n");
-    bind_file(directory, &plan.name, "/etc/hosts", &names);
 
     let mut taps = Vec::new();
     let mut batch = String::from("link set lo up\n");
@@ -306,7 +305,9 @@ fn set_up(plan: &HostPlan, directory: &Path) -> Result<Vec<File>> {
         let name = &device.name;
         taps.push(tap::open(name)?);
         batch.push_str(&format!("link set {name} address {}\n", device.mac));
-        batch.push_str(&format!("addr add {} dev {name}\n", device.address));
+        if let Some(address) = &device.address {
+            batch.push_str(&format!("addr add {address} dev {name}\n"));
+        }
         batch.push_str(&format!("link set {name} up\n"));
     }
     if let Some(gateway) = &plan.gateway {

@@ -22,12 +22,16 @@ pub mod download;
 pub mod fabric;
 /// Namespaces with real programs in them.
 pub mod host;
+/// The clients' addresses.
+pub mod lease;
 /// A router's log, decoded.
 pub mod log;
 /// The real server.
 pub mod origin;
 /// Who is where.
 pub mod plan;
+/// The internet lines' DHCP and names.
+pub mod provider;
 /// Starting and stopping a lab from a command.
 pub mod run;
 /// Line shapes as text.

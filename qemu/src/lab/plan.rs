@@ -6,6 +6,8 @@
 //! client-b ─ lan-b ─ router b ── wan-b ──┘
 //! ```
 //!
+//! With one router, the host `stranger` sits on its air where the neighbour would be.
+//!
 //! Each line has two ends: `a` is the router's (of `air`: router a's), `b` the host's (of `air`: router b's).
 //! Without routers the clients sit on the internet lines themselves, at the addresses that the routers would have:
 //! what a line carries with nothing in between, and the test of the lab by itself.
@@ -15,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// The address of the origin that the routers' clients download from.
 pub const ORIGIN: &str = "198.51.100.10";
 
-/// A name for [`ORIGIN`] that every host of the lab knows.
+/// A name for [`ORIGIN`] that the lab's resolver knows.
 pub const ORIGIN_NAME: &str = "origin.test";
 
 /// A TAP device of a host.
@@ -25,21 +27,25 @@ pub struct TapPlan {
     pub name: String,
     /// Its Ethernet address.
     pub mac: String,
-    /// Its address with prefix length.
-    pub address: String,
+    /// Its address with prefix length; without one the host asks for it by DHCP.
+    pub address: Option<String>,
 }
 
 /// A network namespace with real programs in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostPlan {
-    /// `client`, `client-b` or `origin`.
+    /// `client`, `client-b`, `stranger` or `origin`.
     pub name: String,
     /// Its devices.
     pub taps: Vec<TapPlan>,
     /// Addresses that belong to the host itself.
     pub loopback: Vec<String>,
-    /// Its default route.
+    /// Its default route; DHCP may bring another.
     pub gateway: Option<String>,
+    /// Whom it asks for names; DHCP may bring another.
+    pub nameserver: String,
+    /// Lines of its `/etc/hosts` besides its own name.
+    pub names: String,
     /// Whether it forwards packets between its devices.
     pub forward: bool,
 }
@@ -79,15 +85,17 @@ pub struct RouterPlan {
     pub name: String,
     /// Ethernet addresses of LAN, WAN, air.
     pub macs: [String; 3],
-    /// Console commands that make the router part of this neighbourhood.
-    pub configuration: Vec<String>,
+    /// What its owner has set, by key: only what makes it this router and not another.
+    pub settings: Vec<(String, String)>,
 }
 
 /// The whole neighbourhood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The hosts; the origin is the last.
+    /// The hosts: the clients, a stranger if there is one, the origin.
     pub hosts: Vec<HostPlan>,
+    /// How many of them are clients: as many as internet lines.
+    pub clients: usize,
     /// The routers.
     pub routers: Vec<RouterPlan>,
     /// The lines.
@@ -107,21 +115,49 @@ pub fn wan_address(index: usize) -> String {
     format!("203.0.113.{}", WAN_BASE[index] + 2)
 }
 
-fn air_address(index: usize) -> String {
+/// The address of the provider's side of internet line `index`: router `index`'s gateway and DHCP server.
+pub fn wan_gateway(index: usize) -> String {
+    format!("203.0.113.{}", WAN_BASE[index] + 1)
+}
+
+/// The provider's network of internet line `index`.
+pub fn wan_network(index: usize) -> String {
+    format!("203.0.113.{}", WAN_BASE[index])
+}
+
+/// The address of router `index` on its own network.
+pub fn lan_address(index: usize) -> String {
+    format!("192.168.{}.1", index + 1)
+}
+
+/// The address that router `index` gives itself on the air, after its Ethernet address there.
+pub fn air_address(index: usize) -> String {
     format!("10.77.0.{}", index + 1)
 }
 
-fn client(index: usize, routers: usize) -> HostPlan {
-    let (address, gateway) = if routers == 0 {
-        (
-            format!("{}/26", wan_address(index)),
-            format!("203.0.113.{}", WAN_BASE[index] + 1),
-        )
-    } else {
-        (
-            format!("192.168.{}.100/24", index + 1),
-            format!("192.168.{}.1", index + 1),
-        )
+/// Ethernet addresses of LAN, WAN, air of router `index`.
+pub fn router_macs(index: usize) -> [String; 3] {
+    let name = NAMES[index];
+    [
+        format!("52:54:00:0{name}:00:01"),
+        format!("52:54:00:0{name}:00:02"),
+        format!("52:54:00:0c:00:{:02x}", index + 1),
+    ]
+}
+
+fn client(index: usize, routers: usize, dhcp: bool) -> HostPlan {
+    let (address, gateway, nameserver) = match (routers, dhcp) {
+        (0, _) => (
+            Some(format!("{}/26", wan_address(index))),
+            Some(wan_gateway(index)),
+            ORIGIN.to_owned(),
+        ),
+        (_, false) => (
+            Some(format!("192.168.{}.100/24", index + 1)),
+            Some(lan_address(index)),
+            lan_address(index),
+        ),
+        (_, true) => (None, None, lan_address(index)),
     };
     HostPlan {
         name: CLIENTS[index].to_owned(),
@@ -131,7 +167,30 @@ fn client(index: usize, routers: usize) -> HostPlan {
             address,
         }],
         loopback: Vec::new(),
-        gateway: Some(gateway),
+        gateway,
+        nameserver,
+        // Without DHCP there is nobody to ask on a router's network.
+        names: match routers > 0 && !dhcp {
+            true => format!("{ORIGIN} {ORIGIN_NAME}\n"),
+            false => String::new(),
+        },
+        forward: false,
+    }
+}
+
+/// Who is in reach of a router's radio and no neighbour of its owner's.
+fn stranger() -> HostPlan {
+    HostPlan {
+        name: "stranger".to_owned(),
+        taps: vec![TapPlan {
+            name: "air".to_owned(),
+            mac: "02:00:00:00:03:01".to_owned(),
+            address: Some("10.77.0.99/16".to_owned()),
+        }],
+        loopback: Vec::new(),
+        gateway: None,
+        nameserver: ORIGIN.to_owned(),
+        names: String::new(),
         forward: false,
     }
 }
@@ -143,48 +202,65 @@ fn origin(lines: usize) -> HostPlan {
             .map(|index| TapPlan {
                 name: format!("wan-{}", NAMES[index]),
                 mac: format!("02:00:00:00:02:{:02x}", index + 1),
-                address: format!("203.0.113.{}/26", WAN_BASE[index] + 1),
+                address: Some(format!("{}/26", wan_gateway(index))),
             })
             .collect(),
-        loopback: (10..15)
+        loopback: (10..=15)
             .map(|last| format!("198.51.100.{last}/32"))
             .collect(),
         gateway: None,
+        nameserver: ORIGIN.to_owned(),
+        names: String::new(),
         forward: true,
     }
 }
 
-fn router(index: usize, routers: usize, accel: bool) -> RouterPlan {
-    let mut configuration = vec![
-        format!("set lan.address 192.168.{}.1/24", index + 1),
-        format!("set wan.address {}/26", wan_address(index)),
-        format!("set wan.gateway 203.0.113.{}", WAN_BASE[index] + 1),
-        format!("set air.address {}/24", air_address(index)),
-    ];
-    for peer in (0..routers).filter(|peer| *peer != index) {
-        configuration.push(format!("peer add {}", air_address(peer)));
+fn router(index: usize, routers: usize, accel: bool, dhcp: bool) -> RouterPlan {
+    let mut settings: Vec<(&str, String)> = Vec::new();
+    // Router a's is what the factory sets.
+    if index > 0 {
+        settings.push(("lan.address", format!("{}/24", lan_address(index))));
     }
-    configuration.push(format!(
-        "set accel.enabled {}",
-        if accel { "on" } else { "off" }
-    ));
+    if !dhcp {
+        settings.push(("wan.address", format!("{}/26", wan_address(index))));
+        settings.push(("wan.gateway", wan_gateway(index)));
+    }
+    let peers: Vec<_> = (0..routers)
+        .filter(|peer| *peer != index)
+        .map(air_address)
+        .collect();
+    if !peers.is_empty() {
+        settings.push(("peers", peers.join(",")));
+    }
+    if !accel {
+        settings.push(("accel.enabled", "off".to_owned()));
+    }
     RouterPlan {
         name: NAMES[index].to_owned(),
-        macs: [1, 2, 3].map(|port| format!("52:54:00:0{}:00:{port:02x}", NAMES[index])),
-        configuration,
+        macs: router_macs(index),
+        settings: settings
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect(),
     }
 }
 
-/// The neighbourhood of so many routers, at most [`ROUTERS_MAX`]; `accel` is whether they split downloads at first.
-pub fn neighbourhood(routers: usize, accel: bool) -> Plan {
+/// The neighbourhood of so many routers, at most [`ROUTERS_MAX`]; `accel` is whether they split downloads at first,
+/// `dhcp` whether routers and clients get their addresses by DHCP.
+pub fn neighbourhood(routers: usize, accel: bool, dhcp: bool) -> Plan {
     let streets = if routers == 0 {
         ROUTERS_MAX
     } else {
         routers.min(ROUTERS_MAX)
     };
-    let mut hosts: Vec<_> = (0..streets).map(|index| client(index, routers)).collect();
+    let mut hosts: Vec<_> = (0..streets)
+        .map(|index| client(index, routers, dhcp))
+        .collect();
+    if routers == 1 {
+        hosts.push(stranger());
+    }
     hosts.push(origin(streets));
-    let origin = streets;
+    let origin = hosts.len() - 1;
     let mut lines = Vec::new();
     for (index, name) in NAMES.iter().enumerate().take(streets) {
         lines.push(LinePlan {
@@ -207,13 +283,15 @@ pub fn neighbourhood(routers: usize, accel: bool) -> Plan {
             ],
         });
     }
-    if routers == 2 {
+    let beyond_air = match routers {
+        0 => None,
+        1 => Some(End::Tap { host: 1, tap: 0 }),
+        _ => Some(End::Nic { router: 1, port: 2 }),
+    };
+    if let Some(beyond_air) = beyond_air {
         lines.push(LinePlan {
             name: "air".to_owned(),
-            ends: [
-                End::Nic { router: 0, port: 2 },
-                End::Nic { router: 1, port: 2 },
-            ],
+            ends: [End::Nic { router: 0, port: 2 }, beyond_air],
         });
     }
     for (index, name) in NAMES.iter().enumerate().take(routers) {
@@ -233,8 +311,9 @@ pub fn neighbourhood(routers: usize, accel: bool) -> Plan {
     }
     Plan {
         hosts,
+        clients: streets,
         routers: (0..routers.min(ROUTERS_MAX))
-            .map(|index| router(index, routers, accel))
+            .map(|index| router(index, routers, accel, dhcp))
             .collect(),
         lines,
     }
@@ -246,7 +325,7 @@ mod tests {
 
     #[test]
     fn two_routers_have_five_lines_and_no_end_is_used_twice() {
-        let plan = neighbourhood(2, true);
+        let plan = neighbourhood(2, true, false);
         let names: Vec<_> = plan.lines.iter().map(|line| line.name.as_str()).collect();
         assert_eq!(names, ["wan-a", "wan-b", "air", "lan-a", "lan-b"]);
         let ends: Vec<_> = plan.lines.iter().flat_map(|line| line.ends).collect();
@@ -260,30 +339,55 @@ mod tests {
         }
     }
 
+    fn settings(router: &RouterPlan) -> Vec<String> {
+        let pairs = router.settings.iter();
+        pairs.map(|(key, value)| format!("{key}={value}")).collect()
+    }
+
     #[test]
-    fn router_b_is_the_mirror_of_router_a() {
-        let plan = neighbourhood(2, false);
+    fn router_b_is_told_its_network_and_its_neighbour_and_nothing_else() {
+        let plan = neighbourhood(2, true, true);
+        assert_eq!(settings(&plan.routers[0]), ["peers=10.77.0.2"]);
         assert_eq!(
-            plan.routers[1].configuration,
-            [
-                "set lan.address 192.168.2.1/24",
-                "set wan.address 203.0.113.66/26",
-                "set wan.gateway 203.0.113.65",
-                "set air.address 10.77.0.2/24",
-                "peer add 10.77.0.1",
-                "set accel.enabled off",
-            ]
+            settings(&plan.routers[1]),
+            ["lan.address=192.168.2.1/24", "peers=10.77.0.1"]
         );
-        assert_eq!(plan.routers[1].macs[2], "52:54:00:0b:00:03");
+        assert_eq!(plan.routers[1].macs[1], "52:54:00:0b:00:02");
         assert_eq!(plan.routers[0].macs[0], "52:54:00:0a:00:01");
+        assert!(plan.hosts[0].taps[0].address.is_none());
+    }
+
+    #[test]
+    fn the_settings_of_every_router_are_settings_and_give_its_addresses() {
+        for (accel, dhcp) in [(true, true), (false, true), (true, false)] {
+            for (index, router) in neighbourhood(2, accel, dhcp).routers.iter().enumerate() {
+                let mut found = firmware::settings::Settings::new();
+                for (key, value) in &router.settings {
+                    found.set(key, value).unwrap();
+                }
+                assert_eq!(found.accel.enabled, accel);
+                assert_eq!(
+                    found.lan.net.unwrap().address.to_string(),
+                    lan_address(index)
+                );
+                let mac: Vec<u8> = router.macs[2]
+                    .split(':')
+                    .map(|part| u8::from_str_radix(part, 16).unwrap())
+                    .collect();
+                let mac = smoltcp::wire::EthernetAddress::from_bytes(&mac);
+                let air = found.air_net(mac).unwrap();
+                assert_eq!(air.address.to_string(), air_address(index));
+            }
+        }
     }
 
     #[test]
     fn without_routers_the_clients_sit_on_the_internet_lines() {
-        let plan = neighbourhood(0, true);
+        let plan = neighbourhood(0, true, true);
         assert!(plan.routers.is_empty());
         assert_eq!(plan.lines.len(), 2);
-        assert_eq!(plan.hosts[1].taps[0].address, "203.0.113.66/26");
+        let address = plan.hosts[1].taps[0].address.as_deref();
+        assert_eq!(address, Some("203.0.113.66/26"));
         assert_eq!(
             plan.lines[1].ends,
             [End::Tap { host: 1, tap: 0 }, End::Tap { host: 2, tap: 1 }]
@@ -291,15 +395,13 @@ mod tests {
     }
 
     #[test]
-    fn one_router_has_no_air_and_no_second_client() {
-        let plan = neighbourhood(1, true);
-        assert_eq!(plan.lines.len(), 2);
-        assert_eq!(plan.hosts.len(), 2);
-        assert!(
-            !plan.routers[0]
-                .configuration
-                .iter()
-                .any(|command| command.starts_with("peer"))
-        );
+    fn one_router_has_a_stranger_on_its_air_and_no_second_client() {
+        let plan = neighbourhood(1, true, true);
+        let names: Vec<_> = plan.hosts.iter().map(|host| host.name.as_str()).collect();
+        assert_eq!(names, ["client", "stranger", "origin"]);
+        assert_eq!((plan.lines.len(), plan.clients), (3, 1));
+        assert_eq!(plan.lines[1].ends[1], End::Tap { host: 1, tap: 0 });
+        assert_eq!(plan.lines[0].ends[1], End::Tap { host: 2, tap: 0 });
+        assert!(plan.routers[0].settings.is_empty());
     }
 }

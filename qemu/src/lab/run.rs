@@ -3,7 +3,9 @@
 use crate::lab::control::{Connection, Request, ask};
 use crate::lab::daemon::Config;
 use crate::lab::host::wait_gone;
+use crate::lab::lease;
 use crate::lab::plan;
+use crate::lab::provider::{self, Provider};
 use crate::lab::shape;
 use crate::lab::state::StateDirectory;
 use anyhow::{Context, Result, bail};
@@ -41,6 +43,9 @@ pub struct LabOptions {
     /// An image to boot instead of building one.
     #[arg(long, value_name = "ELF")]
     pub image: Option<PathBuf>,
+    /// Whether routers and clients get their addresses by DHCP.
+    #[arg(long, hide = true, value_name = "on|off", default_value = "off", value_parser = ["on", "off"])]
+    pub dhcp: String,
     /// What decides all chance on the lines.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -66,6 +71,7 @@ impl LabOptions {
         Config {
             routers,
             accel,
+            dhcp: self.dhcp == "on",
             shapes: shapes
                 .map(|(name, text)| (name.to_owned(), text.clone()))
                 .to_vec(),
@@ -180,17 +186,28 @@ fn start(
         }
         std::thread::sleep(Duration::from_millis(20));
     };
+    let plan = plan::neighbourhood(config.routers, config.accel, config.dhcp);
+    let clients = &plan.hosts[..plan.clients];
+    // Before the routers ask for it.
+    provider::start(state, &Provider::default(), clients.len())?;
     connection.send(&Request::Boot)?;
     let Value::Null = connection.answer::<Value>(&mut *progress)? else {
         bail!("the lab was started by another version");
     };
-    let gateway = if config.routers == 0 {
-        plan::ORIGIN
-    } else {
-        "192.168.1.1"
-    };
-    ping(state, "client", gateway)?;
-    progress(&format!("client reaches {gateway}"));
+    for client in clients {
+        if client.taps.iter().all(|tap| tap.address.is_some()) {
+            continue;
+        }
+        let lease = lease::start(state, &client.name)?;
+        progress(&format!(
+            "{} has {} by DHCP of {}",
+            client.name, lease.address, lease.server
+        ));
+    }
+    for client in clients {
+        ping(state, &client.name, plan::ORIGIN)?;
+        progress(&format!("{} reaches {}", client.name, plan::ORIGIN));
+    }
     Ok(())
 }
 

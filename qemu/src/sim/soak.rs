@@ -156,7 +156,7 @@ fn judge(setup: &Setup, report: &Report) -> Result<Figures, String> {
             .iter()
             .map(|asked| asked.iter().filter(|asked| asked.renews).count())
             .collect(),
-        wraps: u64::try_from(u128::from(span_us) * u128::from(COUNT_HERTZ) / 1_000_000 >> 32)
+        wraps: u64::try_from((u128::from(span_us) * u128::from(COUNT_HERTZ) / 1_000_000) >> 32)
             .unwrap_or(u64::MAX),
         flows,
         polls_per_s: report.polls * 1_000_000 / span_us,
