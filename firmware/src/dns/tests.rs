@@ -390,6 +390,53 @@ fn what_must_not_be_kept_is_not() {
 }
 
 #[test]
+fn an_answer_with_more_to_say_than_its_header_is_not_kept() {
+    let one = [a(300, [192, 0, 2, 1])];
+    // BADCOOKIE: its upper bits stand in the OPT record (RFC 7873 section 5.2.3).
+    for (flag, additional) in [
+        (0, vec![opt(1232, 0x0100_0000, &[])]),
+        (flags::TRUNCATED, vec![]),
+        // Behind its OPT record lies another one, which may be pointed to.
+        (0, vec![opt(1232, 0, &[]), a(300, [192, 0, 2, 2])]),
+    ] {
+        let mut bench = Bench::new();
+        let question = ask_edns(1, "example.com", 1232, 0, &[]);
+        let (to, asked) = bench.relayed(CLIENT, &question);
+        let mut reply = answer(&asked, 0, [&one, &[], &additional]);
+        reply[2] |= (flag >> 8) as u8;
+        assert_eq!(bench.resolve(&to, &reply)[0].1[2..], reply[2..]);
+        assert_eq!(bench.relay.active(), (0, 0), "{additional:?}");
+    }
+}
+
+#[test]
+fn a_kept_answer_too_long_for_its_client_is_asked_for_anew() {
+    let mut bench = Bench::new();
+    let question = ask(1, "example.com", 16);
+    let empty = answer(&question, 0, [&[record(QNAME, 16, 300, &[])], &[], &[]]).len();
+    let full = record(QNAME, 16, 300, &vec![7; 512 - empty]);
+    bench.fetch(&question, 0, [&[full], &[], &[]]);
+    assert_eq!(bench.answered(CLIENT, &question).len(), 512);
+    // With an OPT record it has 523 bytes.
+    let mut small = ask(1, "example.com", 16);
+    small[11] = 1;
+    small.extend(opt(512, 0, &[]));
+    bench.relayed(CLIENT, &small);
+}
+
+#[test]
+fn two_questions_never_wait_at_one_port() {
+    let mut bench = Bench::new();
+    let mut ports = HashSet::new();
+    for i in 0..10 {
+        // The same numbers are drawn each time.
+        bench.random = Random::repeatable(7);
+        let (to, _) = bench.relayed(CLIENT, &ask(i, &format!("n{i}.example"), 1));
+        assert!(ports.insert(to.src_port));
+    }
+}
+
+#[test]
 fn the_cache_is_bounded_and_loses_what_was_not_used() {
     let mut bench = Bench::new();
     let one = [a(3000, [192, 0, 2, 1])];
@@ -656,9 +703,12 @@ fn a11_forged_answers_are_dropped_and_the_true_one_is_awaited() {
     let mut other = evil.clone();
     other[5] = 0;
     assert_eq!(bench.resolve(&to, &other), []);
+    // A failure without question, but with an address all the same.
+    other[3] |= rcode::REFUSED as u8;
+    assert_eq!(bench.resolve(&to, &other), []);
     // Not an answer.
     assert_eq!(bench.resolve(&to, &asked), []);
-    assert_eq!(bench.count(Counter::Forged), 2 + 4 + 3 + 1 + 1);
+    assert_eq!(bench.count(Counter::Forged), 2 + 4 + 3 + 2 + 1);
     assert_eq!(bench.count(Counter::Stray), 1);
     assert_eq!(bench.relay.active(), (0, 1));
     let sent = bench.resolve(&to, &good);
@@ -797,6 +847,19 @@ fn a11_malformed_questions_are_told_so_or_dropped() {
     let mut endless = header(1, 0x0100, [1, 0, 0, 0]);
     endless.extend(long);
     assert_eq!(rcode_of(&bench.answered(CLIENT, &endless)), rcode::FORMAT);
+    // A label of 64, and one longer name than there can be, of which each label is right.
+    let labels = |label: &[u8], count: usize| {
+        let mut message = header(1, 0x0100, [1, 0, 0, 0]);
+        message.extend(label.repeat(count));
+        message.extend([0, 0, 1, 0, 1]);
+        message
+    };
+    for (label, count) in [([64; 65].as_slice(), 1), (&[63; 64], 4), (&[1; 2], 127)] {
+        let is_wrong = count != 127;
+        let sent = bench.lan(CLIENT, &labels(label, count));
+        assert_eq!(sent[0].0.port == Port::Lan, is_wrong, "{count}");
+    }
+    bench.relay.forget();
     // Longer than any question.
     let padded = ask_edns(
         1,
