@@ -432,6 +432,16 @@ fn a10_a_lease_of_ten_seconds_is_kept_by_renewals() {
 }
 
 #[test]
+fn a10_a_short_lease_is_asked_for_several_times_before_it_ends() {
+    let mut bench = Bench::new();
+    let options = with(option::LEASE_TIME, &120u32.to_be_bytes());
+    leased(&bench.obtain(ADDRESS, &options));
+    let sent = bench.pass(119);
+    assert!((4..10).contains(&sent.len()), "{sent:?}");
+    assert_eq!(bench.events(), []);
+}
+
+#[test]
 fn a10_an_infinite_lease_is_never_renewed_and_never_ends() {
     let mut bench = Bench::new();
     let options = with(option::LEASE_TIME, &u32::MAX.to_be_bytes());
