@@ -246,6 +246,37 @@ pub const ARRIVALS_ABSORBED: u8 = 128;
 /// Later one arrival in so long goes in: costs nothing, and undoes a state that leaked.
 pub const ABSORB_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Blocks of the stitch pool that a received image may take: a whole slot of the flash (1.75 MiB).
+pub const UPGRADE_BLOCKS_MAX: usize = 448;
+/// How long `upgrade` waits for somebody to begin sending: time to find the file and type a command.
+pub const UPGRADE_ARMED: Duration = Duration::from_secs(120);
+/// The longest transfer: XMODEM of a whole slot at 115200 bit/s takes three minutes.
+pub const UPGRADE_TRANSFER_MAX: Duration = Duration::from_secs(600);
+/// A new image that has run so long is confirmed; a crash before that counts as a failed trial. Longer than a boot with
+/// DHCP takes, shorter than people wait before they pull the plug.
+pub const UPGRADE_CONFIRM_AFTER: Duration = Duration::from_secs(60);
+/// Bytes of flash programmed or read back in one turn of the main loop: about a millisecond on NOR flash.
+pub const UPGRADE_CHUNK_BYTES: usize = 256;
+/// Largest TFTP block agreed to: an Ethernet frame without fragments (1500 - 20 - 8 - 4), bytes.
+pub const TFTP_BLOCK_BYTES_MAX: u16 = 1468;
+/// Silence after which TFTP's last answer is sent again, unless the sender asks for another time.
+pub const TFTP_TIMEOUT: Duration = Duration::from_secs(1);
+/// Answers sent again in one silence before the transfer is given up.
+pub const TFTP_RETRIES: u8 = 6;
+/// How long a finished TFTP transfer still answers: the last answer may be lost, and the sender asks again.
+pub const TFTP_DALLY: Duration = Duration::from_secs(3);
+/// A duplicate that comes sooner after our answer was doubled by the network, not sent again for want of that answer:
+/// it is not answered, which keeps a sorcerer's apprentice from doubling the rest.
+pub const TFTP_DUPLICATE_GAP: Duration = Duration::from_millis(100);
+/// How often XMODEM's receiver asks for the first block.
+pub const XMODEM_ASK_INTERVAL: Duration = Duration::from_secs(3);
+/// Silence between two XMODEM blocks after which the last answer is repeated (the protocol's 10 s).
+pub const XMODEM_BLOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Silence within a block after which it is asked for again (the protocol's 1 s).
+pub const XMODEM_BYTE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Errors in a row before XMODEM is given up (the protocol's 10).
+pub const XMODEM_RETRIES: u8 = 10;
+
 /// All large tables of a router; placed by the board, borrowed by [`Router`](crate::router::Router).
 pub struct Memory {
     /// Bytes held for clients and peers.

@@ -43,6 +43,8 @@ pub mod events;
 pub mod settings;
 pub mod store;
 
+pub mod upgrade;
+
 pub mod budget;
 pub mod counters;
 pub mod random;

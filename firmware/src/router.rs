@@ -23,6 +23,7 @@ mod host;
 mod icmp;
 mod persist;
 mod services;
+pub mod upgrade;
 mod way;
 
 use accelerator::{Accelerator, Lent, Parts};
@@ -40,6 +41,7 @@ use crate::neighbor::{self, Hop, Neighbors};
 use crate::port::{Egress, Port, PortAddress};
 use crate::random::{Random, Stirring};
 use crate::settings::Settings;
+use crate::upgrade::Upgrade;
 use crate::wire::packet::{
     ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Malformed, Packet, Transport,
     icmp_type,
@@ -157,6 +159,7 @@ pub struct Router<'m> {
     addresses: [PortAddress; 3],
     acceleration: Acceleration,
     services: services::Services<'m>,
+    upgrade: Upgrade,
     /// Largest packet of the WAN, bytes.
     wan_mtu: u16,
     limit: icmp::Limit,
@@ -201,6 +204,7 @@ impl Router<'static> {
             }),
             acceleration: Acceleration::default(),
             services,
+            upgrade: Upgrade::new(),
             wan_mtu: WAN_MTU_MAX,
             limit: icmp::Limit::default(),
             counts: Counts::new(),
@@ -294,6 +298,7 @@ impl<'m> Router<'m> {
             self.conntrack.poll_at(),
             self.accelerator.poll_at(now),
             self.services.poll_at(),
+            self.upgrade.poll_at(now),
         ];
         due.into_iter().flatten().min()
     }

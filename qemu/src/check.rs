@@ -5,7 +5,7 @@
 //!
 //! Standard output ends with one line, `N passed, M failed`: tests where a stage has tests, else stages.
 
-use crate::{doctor, e2e, image, isa};
+use crate::{doctor, e2e, image};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -221,11 +221,7 @@ fn count_tests(lines: &[String]) -> Outcome {
 /// The image builds, our crates give no warning for it, and every instruction of it is one of the CPU's.
 fn check_image() -> anyhow::Result<()> {
     let built = image::build_verbose(false)?;
-    let verdict = isa::examine(&std::fs::read(&built.elf)?)?;
-    print!("{verdict}");
-    if !verdict.offenders.is_empty() {
-        bail!("the image has instructions that the CPU does not have");
-    }
+    built.check_instructions()?;
     for warning in &built.warnings {
         print!("{warning}");
     }

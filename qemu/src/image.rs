@@ -1,4 +1,7 @@
-//! Builds the image.
+//! Builds the image and its loader, and packs what a router takes.
+//!
+//! The firmware's loadable bytes behind a header are an image as `upgrade` takes it (`firmware::upgrade::image`); such an
+//! image in the first slot of an otherwise empty flash is what a router leaves the factory with.
 //!
 //! The compiler for the target is not the host's: Debian's `rustc-web` with the library source beside it, or a
 //! nightly with `rust-src` (DESIGN.md, section 5). Cargo and rustup hand down variables to the programs they run; what
@@ -8,6 +11,12 @@
 
 use crate::{isa, size};
 use anyhow::{Context, bail};
+use firmware::store::Layout;
+use firmware::upgrade::crc::Crc32;
+use firmware::upgrade::image::{Board as Target, Header, Version, Wanted, check};
+use firmware::upgrade::slot::{self, SlotId};
+use object::read::elf::ElfFile32;
+use object::{Endianness, Object as _};
 use sha2::Digest as _;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -62,11 +71,15 @@ impl fmt::Display for Toolchain {
 pub struct Built {
     /// Path of the ELF.
     pub elf: PathBuf,
+    /// Path of the loader's ELF.
+    pub loader: PathBuf,
     /// Warnings, as the compiler printed them.
     pub warnings: Vec<String>,
 }
 
 const TARGET: &str = "mipsel-unknown-none";
+/// Bytes of Malta's flash.
+const FLASH_BYTES: usize = 4 << 20;
 /// The oldest compiler that knows the language used (`rust-version` of the workspace).
 const RUST_MINOR_MIN: u32 = 91;
 
@@ -89,6 +102,16 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let bytes = std::fs::read(&built.elf)?;
     let report = size::Report::read(&bytes)?;
     print!("{report}");
+    let image = pack(&bytes)?;
+    let path = built.elf.with_extension("img");
+    std::fs::write(&path, &image).with_context(|| path.display().to_string())?;
+    println!(
+        "for upgrade     {} ({} of {} bytes)",
+        path.display(),
+        image.len(),
+        slot_bytes(SlotId::A)
+    );
+    println!("loader          {}", built.loader.display());
     if args.release {
         let (flat, hash) = write_flat(&built.elf, &report.flat)?;
         println!(
@@ -98,12 +121,79 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         );
         println!("SHA-256         {hash}");
     }
-    let verdict = isa::examine(&bytes)?;
-    print!("{verdict}");
-    if !verdict.offenders.is_empty() {
-        bail!("the image has instructions that the CPU does not have");
+    built.check_instructions()
+}
+
+impl Built {
+    /// Judges every instruction of image and loader.
+    ///
+    /// # Errors
+    /// The CPU does not have one of them; they are on standard output.
+    pub fn check_instructions(&self) -> anyhow::Result<()> {
+        for (name, path) in [("image", &self.elf), ("loader", &self.loader)] {
+            let verdict = isa::examine(&std::fs::read(path)?)?;
+            print!("{name}: {verdict}");
+            if !verdict.offenders.is_empty() {
+                bail!("the {name} has instructions that the CPU does not have");
+            }
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// The image of a firmware's ELF as `upgrade` takes it: header and loadable bytes.
+///
+/// # Errors
+/// Not an ELF, or nothing that a router would take.
+pub fn pack(elf: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let (load, payload) = size::loadable(elf)?;
+    let entry = ElfFile32::<Endianness>::parse(elf)?.entry();
+    let header = Header {
+        board: Target::MALTA,
+        version: Version::OWN,
+        load: u32::try_from(load)?,
+        entry: u32::try_from(entry)?,
+        length: u32::try_from(payload.len())?,
+        payload_crc: Crc32::of(&payload),
+    };
+    let image = [&header.emit()[..], &payload].concat();
+    judge(&image)?;
+    Ok(image)
+}
+
+/// The content of a router's flash as it leaves the factory: `image` in slot A, confirmed, all else erased.
+///
+/// # Errors
+/// Not an image that a router would take.
+pub fn flash_image(image: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let header = judge(image)?;
+    let mut flash = vec![0xff; FLASH_BYTES];
+    let place = Layout::MALTA.images[SlotId::A.index()];
+    let place = &mut flash[place.start as usize..place.end as usize];
+    place[..slot::PAYLOAD_AT].copy_from_slice(&slot::factory_start(&header, 1));
+    let payload = &image[firmware::upgrade::image::HEADER_BYTES..];
+    place[slot::PAYLOAD_AT..slot::PAYLOAD_AT + payload.len()].copy_from_slice(payload);
+    Ok(flash)
+}
+
+/// The loader that is built together with a firmware: it lies beside it.
+#[must_use]
+pub fn loader_of(elf: &Path) -> PathBuf {
+    elf.with_file_name("loader")
+}
+
+fn judge(image: &[u8]) -> anyhow::Result<Header> {
+    let wanted = Wanted {
+        board: Target::MALTA,
+        payload_bytes_max: slot::payload_bytes_max(slot_bytes(SlotId::A)),
+        not_before: None,
+    };
+    check(image, &wanted).map_err(|fault| anyhow::anyhow!("{fault}"))
+}
+
+fn slot_bytes(id: SlotId) -> usize {
+    let place = Layout::MALTA.images[id.index()];
+    (place.end - place.start) as usize
 }
 
 /// Builds the Malta image unless it is up to date, and gives the path of its ELF.
@@ -147,6 +237,8 @@ pub fn build_verbose(progress: bool) -> anyhow::Result<Built> {
             "firmware",
             "--bin",
             "malta",
+            "--bin",
+            "loader",
             "--features",
             "malta",
         ])
@@ -176,6 +268,7 @@ pub fn build_verbose(progress: bool) -> anyhow::Result<Built> {
     }
     Ok(Built {
         elf: messages.elf.context("cargo built no executable")?,
+        loader: messages.loader.context("cargo built no loader")?,
         warnings: messages.warnings,
     })
 }
@@ -184,6 +277,7 @@ pub fn build_verbose(progress: bool) -> anyhow::Result<Built> {
 #[derive(Debug, Default)]
 struct Messages {
     elf: Option<PathBuf>,
+    loader: Option<PathBuf>,
     errors: Vec<String>,
     /// Those about the workspace's own packages.
     warnings: Vec<String>,
@@ -197,7 +291,11 @@ impl Messages {
                 continue;
             };
             if let Some(path) = message["executable"].as_str() {
-                found.elf = Some(PathBuf::from(path));
+                let place = match message["target"]["name"].as_str() {
+                    Some("loader") => &mut found.loader,
+                    Some(_) | None => &mut found.elf,
+                };
+                *place = Some(PathBuf::from(path));
             }
             let diagnostic = &message["message"];
             let rendered = diagnostic["rendered"].as_str().unwrap_or_default();
@@ -352,11 +450,13 @@ mod tests {
             "{\"package_id\":\"path+file:///w#a@1\",\"message\":{\"level\":\"warning\",\"spans\":[],\"rendered\":\"option\"}}\n",
             "{\"package_id\":\"registry+x\",\"message\":{\"level\":\"warning\",\"rendered\":\"theirs\"}}\n",
             "{\"package_id\":\"registry+x\",\"message\":{\"level\":\"error\",\"rendered\":\"wrong\"}}\n",
-            "{\"reason\":\"compiler-artifact\",\"executable\":\"/t/malta\"}\n",
+            "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"malta\"},\"executable\":\"/t/malta\"}\n",
+            "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"loader\"},\"executable\":\"/t/loader\"}\n",
             "{\"reason\":\"build-finished\",\"success\":true}\n",
         );
         let found = Messages::read(messages);
         assert_eq!(found.elf, Some(PathBuf::from("/t/malta")));
+        assert_eq!(found.loader, Some(PathBuf::from("/t/loader")));
         assert_eq!(found.warnings, ["ours"]);
         assert_eq!(found.errors, ["wrong"]);
     }

@@ -1,8 +1,8 @@
-//! Starts QEMU with an image, and gives its NICs, serial lines and switch to the lab.
+//! Starts QEMU with the loader and a flash, and gives its NICs, serial lines and switch to the lab.
 //!
 //! All of these are socket pairs that QEMU inherits: no path, no port, nothing to connect to or to clean up.
 //! Machine: Malta, 4Kc, 16 MiB; virtio NICs for LAN, WAN and air at PCI devices 0x12, 0x13 and 0x14 without offloads;
-//! serial 0 the console, serial 1 the log.
+//! serial 0 the console, serial 1 the log. The flash is a file of 4 MiB that QEMU writes to: it outlives resets and QEMU.
 
 use crate::lab::host::die_with_parent;
 use crate::lab::signals::inherit_raw;
@@ -49,14 +49,16 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Starts QEMU with `image`. Its messages go to `messages`. It ends with the calling thread.
+    /// Starts QEMU with `loader`, which starts what it finds in the file `flash`. Its messages go to `messages`. It
+    /// ends with the calling thread.
     ///
     /// # Errors
     /// No QEMU, or it does not start.
     pub fn start(
         name: &str,
         macs: &[String; 3],
-        image: &Path,
+        loader: &Path,
+        flash: &Path,
         messages: File,
     ) -> Result<(Self, Sockets)> {
         let mut theirs = Vec::new();
@@ -88,7 +90,13 @@ impl Machine {
                 "none",
             ])
             .arg("-kernel")
-            .arg(image)
+            .arg(loader)
+            .arg("-drive")
+            .arg(format!(
+                "if=pflash,format=raw,file={}",
+                // A comma in a value is doubled.
+                flash.display().to_string().replace(',', ",,")
+            ))
             .args([
                 "-chardev",
                 &format!("socket,id=console,fd={console_fd}"),

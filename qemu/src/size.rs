@@ -81,7 +81,7 @@ impl Report {
             .sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
         report.symbols.truncate(SYMBOLS_SHOWN);
         report.stack = report.stack_outside(&elf);
-        report.flat = flat(&elf)?;
+        report.flat = flat(&elf)?.1;
         Ok(report)
     }
 
@@ -123,8 +123,16 @@ impl Report {
     }
 }
 
-/// The bytes of all loadable segments by physical address, gaps filled with zeros.
-fn flat(elf: &ElfFile32<'_, Endianness>) -> anyhow::Result<Vec<u8>> {
+/// Where the loadable bytes of an ELF begin, and those bytes, gaps filled with zeros.
+///
+/// # Errors
+/// As [`Report::read`].
+pub fn loadable(file: &[u8]) -> anyhow::Result<(u64, Vec<u8>)> {
+    flat(&ElfFile32::<Endianness>::parse(file).context("not a 32-bit ELF")?)
+}
+
+/// The first address and the bytes of all loadable segments, gaps filled with zeros.
+fn flat(elf: &ElfFile32<'_, Endianness>) -> anyhow::Result<(u64, Vec<u8>)> {
     let mut bytes = Vec::new();
     let mut start = None;
     let mut segments: Vec<_> = elf
@@ -144,7 +152,7 @@ fn flat(elf: &ElfFile32<'_, Endianness>) -> anyhow::Result<Vec<u8>> {
         bytes.resize(bytes.len().max(offset + data.len()), 0);
         bytes[offset..offset + data.len()].copy_from_slice(data);
     }
-    Ok(bytes)
+    Ok((start.unwrap_or(0), bytes))
 }
 
 impl fmt::Display for Report {

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | LAN | UDP 67, broadcast or unicast | DHCP server |
 //! | LAN | UDP 53 of the router's address | DNS relay |
+//! | LAN | UDP 69, and the transfer's port, while an upgrade waits for it | TFTP |
 //! | WAN | UDP 68 from 67, whatever the address | DHCP client |
 //! | WAN | UDP of a port from `LOCAL_PORT_FIRST` on | DNS relay, if it asked from there |
 //!
@@ -35,7 +36,7 @@ pub(super) struct Services<'m> {
     /// The WAN's DHCP client.
     pub(super) dhcp_client: client::Client<'m>,
     /// IP identification of the next datagram.
-    ident: u16,
+    pub(super) ident: u16,
 }
 
 impl Services<'static> {
@@ -92,6 +93,7 @@ impl Router<'_> {
     pub(super) fn poll_services<E: Egress>(&mut self, now: Instant, out: &mut E) {
         self.services.dhcp_client.poll(now, out);
         self.follow_lease();
+        self.poll_upgrade_transfer(now, out);
     }
 
     /// A datagram for the router itself.
@@ -113,6 +115,10 @@ impl Router<'_> {
         else {
             return self.drop(Counter::LocalUnwanted);
         };
+        if port == Port::Lan && self.upgrade.listens_on(datagram.dst_port) {
+            self.on_upgrade_datagram(now, &datagram, out);
+            return Verdict::Answer;
+        }
         let _way: &mut dyn SendUdp = &mut RouterWay {
             ports: &self.addresses,
             neighbors: self.neighbors,

@@ -23,7 +23,7 @@ mod pool;
 use heapless::Vec;
 
 use self::pool::NONE;
-pub use self::pool::{Block, Pool};
+pub use self::pool::{Block, Loan, Pool};
 
 use crate::budget::{STITCH_BLOCK_BYTES, STITCH_INTERVALS, STITCH_SPAN_BLOCKS};
 

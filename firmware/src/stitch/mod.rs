@@ -28,7 +28,7 @@ mod smoltcp_peer;
 mod testnet;
 
 pub use endpoint::{Endpoint, Outgoing, Received};
-pub use extents::{Block, Extents, Pool, Refused, Written};
+pub use extents::{Block, Extents, Loan, Pool, Refused, Written};
 pub use sender::{AckInfo, AckOutcome, Kind, Sender, SenderConfig, Transmit};
 
 /// Whether `a` comes before `b` in sequence space (RFC 9293, 3.4).

@@ -7,6 +7,8 @@ pub mod keep;
 pub mod time;
 
 #[cfg(target_arch = "mips")]
+pub mod boot;
+#[cfg(target_arch = "mips")]
 pub mod cache;
 #[cfg(target_arch = "mips")]
 pub mod cp0;

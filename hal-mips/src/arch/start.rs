@@ -160,9 +160,11 @@ unsafe extern "C" {
     fn hal_main() -> !;
 }
 
-/// Second half of the start, in Rust: vectors, stack canary, then the board.
+/// Second half of the start, in Rust: vectors, stack canary, then the board. The arguments are what the loader left in
+/// `a0` and `a1`, which the first half does not touch.
 #[unsafe(no_mangle)]
-extern "C" fn hal_start() -> ! {
+extern "C" fn hal_start(magic: usize, slot: usize) -> ! {
+    super::boot::remember(magic, slot);
     super::stack::paint();
     super::exception::install_vectors();
     // SAFETY: the board defines it by `entry!` with exactly this signature.

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -119,13 +119,14 @@ fn start(state: &StateDirectory, config: &Config, plan: &Plan) -> Result<Lab> {
         hosts.push(host);
         taps.push(files.into_iter().map(Some).collect());
     }
-    let image = state.file("image.elf");
+    let loader = state.file("loader.elf");
     let mut routers = Vec::new();
     let mut nics: Vec<[Option<UnixStream>; 3]> = Vec::new();
     for plan in &plan.routers {
         let messages =
             File::create(format!("router-{}.log", plan.name)).context("cannot write a log")?;
-        let (machine, sockets) = Machine::start(&plan.name, &plan.macs, &image, messages)?;
+        let flash = flash_of(state, plan)?;
+        let (machine, sockets) = Machine::start(&plan.name, &plan.macs, &loader, &flash, messages)?;
         let router = Arc::new(Router {
             plan: plan.clone(),
             machine,
@@ -168,6 +169,17 @@ fn start(state: &StateDirectory, config: &Config, plan: &Plan) -> Result<Lab> {
         fabric: Fabric::start(lines, config.seed)?,
         started: Instant::now(),
     })
+}
+
+/// The file of a router's flash; a new one holds the image alone.
+fn flash_of(state: &StateDirectory, plan: &RouterPlan) -> Result<PathBuf> {
+    let path = state.file(&format!("router-{}.flash", plan.name));
+    if !path.is_file() {
+        let elf = std::fs::read(state.file("image.elf")).context("the lab has no image")?;
+        let flash = crate::image::flash_image(&crate::image::pack(&elf)?)?;
+        std::fs::write(&path, flash).with_context(|| path.display().to_string())?;
+    }
+    Ok(path)
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {

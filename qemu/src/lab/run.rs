@@ -154,6 +154,9 @@ fn start(
         // A copy: the log is decoded with the strings of the image that runs, whatever is built meanwhile.
         std::fs::copy(image, state.file("image.elf"))
             .with_context(|| format!("cannot copy {}", image.display()))?;
+        let loader = crate::image::loader_of(image);
+        std::fs::copy(&loader, state.file("loader.elf"))
+            .with_context(|| format!("cannot copy {}", loader.display()))?;
     }
     std::fs::write(state.file("config.json"), serde_json::to_vec(config)?)
         .context("cannot write config.json")?;

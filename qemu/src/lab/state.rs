@@ -1,7 +1,7 @@
 //! Where a lab lives: `target/lab/NAME`, removed when the lab goes down.
 //!
-//! Files: `control` (socket), `pid`, `config.json`, `daemon.log`, `image.elf`, and of each router `router-X.log` (QEMU's
-//! messages) and `router-X.defmt` (the second serial line, as it came).
+//! Files: `control` (socket), `pid`, `config.json`, `daemon.log`, `image.elf`, `loader.elf`, and of each router `router-X.log`
+//! (QEMU's messages), `router-X.defmt` (the second serial line, as it came) and `router-X.flash` (its flash).
 
 use anyhow::{Context, Result, bail};
 use std::os::fd::AsRawFd;

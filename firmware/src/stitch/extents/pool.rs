@@ -17,6 +17,12 @@ impl Block {
     pub const EMPTY: Block = Block([0; STITCH_BLOCK_BYTES]);
 }
 
+/// A block that [`Pool::borrow_block`] gave out. Whoever drops it instead of giving it back loses the block until the
+/// next start.
+#[derive(Debug)]
+#[must_use]
+pub struct Loan(u16);
+
 /// The blocks that all streams share.
 pub struct Pool<'m> {
     pub(super) blocks: &'m mut [Block],
@@ -56,6 +62,30 @@ impl<'m> Pool<'m> {
     /// Free blocks that no stream was guaranteed.
     pub fn blocks_unpromised(&self) -> usize {
         usize::from(self.free - self.promised)
+    }
+
+    /// Takes a free block that no stream was guaranteed, for something that is no stream; `None` when there is none.
+    /// It comes back by [`Self::give_back`].
+    pub fn borrow_block(&mut self) -> Option<Loan> {
+        if self.free <= self.promised {
+            return None;
+        }
+        self.take().map(Loan)
+    }
+
+    /// Takes a lent block back.
+    pub fn give_back(&mut self, loan: Loan) {
+        self.give(loan.0);
+    }
+
+    /// The bytes of a lent block.
+    pub fn lent(&self, loan: &Loan) -> &[u8; STITCH_BLOCK_BYTES] {
+        &self.blocks[usize::from(loan.0)].0
+    }
+
+    /// The bytes of a lent block, to be written.
+    pub fn lent_mut(&mut self, loan: &Loan) -> &mut [u8; STITCH_BLOCK_BYTES] {
+        &mut self.blocks[usize::from(loan.0)].0
     }
 
     pub(super) fn take(&mut self) -> Option<u16> {
