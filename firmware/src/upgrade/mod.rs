@@ -182,8 +182,12 @@ pub enum Turn {
     Reboot,
 }
 
-// One of these exists; the transfer's buffer is wanted in place.
+/// Where an image comes from.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one of these exists, and there is no heap: the block's buffer is wanted in place"
+)]
 enum Source {
     None,
     Tftp(tftp::Server),
