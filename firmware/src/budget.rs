@@ -3,6 +3,7 @@
 use smoltcp::time::Duration;
 
 use crate::conntrack::Table;
+use crate::console::Console;
 use crate::events::Log;
 use crate::exchange;
 use crate::links::lender;
@@ -99,6 +100,28 @@ pub const STORED_NAME_BYTES_MAX: usize = 20;
 pub const LEASES_BYTES_MAX: usize = 5_888;
 /// A console line; longer ones are refused whole, bytes.
 pub const CONSOLE_LINE_BYTES_MAX: usize = 256;
+/// Lines given before, on the console: some thirty, bytes.
+pub const CONSOLE_HISTORY_BYTES: usize = 1024;
+/// Typed bytes that wait while a listing or a ping runs: two lines; beyond, the board leaves them in the UART, bytes.
+pub const CONSOLE_INPUT_BYTES: usize = 512;
+/// Free places of the output before a command begins: the longest answer that is not a listing, `status`, bytes.
+pub const CONSOLE_ANSWER_BYTES: usize = 2560;
+/// Free places of the output before a row, a notice or a key's echo, bytes.
+pub const CONSOLE_ROW_BYTES: usize = 768;
+/// Console work of one turn: a typed byte is 1, a row of a table [`CONSOLE_ROW_WORK`]. 8 rows are below a millisecond.
+pub const CONSOLE_WORK: u32 = 64;
+/// A row of a table, in console work.
+pub const CONSOLE_ROW_WORK: u32 = 8;
+/// Echo requests of `ping` when their count is not given: what other systems send.
+pub const PING_COUNT: u32 = 4;
+/// Echo requests of one `ping`, at most; two minutes or three.
+pub const PING_COUNT_MAX: u32 = 100;
+/// From one echo request to the next.
+pub const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// An echo that takes longer is lost: twice what a satellite needs.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// After this time without a word of the board's store, settings count as not stored. A worn sector takes 15 s to erase.
+pub const SAVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Events remembered for `log`: two or three screens.
 pub const EVENTS: usize = 64;
 /// Text from outside in an event; a host name or the place of a crash is read from its beginning, bytes.
@@ -297,6 +320,8 @@ pub struct Memory {
     pub log: Log,
     /// The WAN's DHCP client.
     pub dhcp: crate::dhcp::client::Storage,
+    /// The serial console: what is typed, its history.
+    pub console: Console,
 }
 
 impl Memory {
@@ -312,6 +337,7 @@ impl Memory {
             peers: heapless::Vec::new(),
             log: Log::new(),
             dhcp: crate::dhcp::client::Storage::new(),
+            console: Console::new(),
         }
     }
 }

@@ -40,6 +40,7 @@ pub mod dns;
 
 pub mod console;
 pub mod events;
+pub mod ping;
 pub mod settings;
 pub mod store;
 

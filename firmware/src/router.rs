@@ -18,6 +18,7 @@
 mod accelerate;
 mod accelerator;
 mod addressing;
+mod desk;
 mod forward;
 mod host;
 mod icmp;
@@ -32,11 +33,10 @@ use smoltcp::wire::{EthernetAddress, Ipv4Address, Ipv4Cidr};
 
 use crate::budget::{ACCEL_PORTS_MAX, LOCAL_PORT_FIRST, Memory, WAN_MTU_MAX};
 use crate::conntrack::Table;
-use crate::console::Console;
 use crate::counter_stage;
 use crate::counters::Counts;
 use crate::dhcp;
-use crate::events::{Event, Log};
+use crate::events::Log;
 use crate::neighbor::{self, Hop, Neighbors};
 use crate::port::{Egress, Port, PortAddress};
 use crate::random::{Random, Stirring};
@@ -67,6 +67,10 @@ pub enum Action {
     None,
     /// Reset the machine once the console's output has left.
     Reboot,
+    /// Panic, to show what becomes of it.
+    Panic,
+    /// Stop looking at anything, to show that the watchdog does.
+    Hang,
 }
 
 counter_stage! {
@@ -147,7 +151,7 @@ pub struct Router<'m> {
     conntrack: &'m mut Table,
     neighbors: &'m mut Neighbors,
     accelerator: Accelerator<'m>,
-    console: Console,
+    desk: desk::Desk<'m>,
     log: &'m mut Log,
     /// Identifiers and ports of the router's own services.
     random: Random,
@@ -180,6 +184,7 @@ impl Router<'static> {
             neighbors,
             log,
             dhcp,
+            console,
         } = accelerator::parts(memory);
         conntrack.set_seed(random.fork());
         Port::ALL
@@ -190,7 +195,7 @@ impl Router<'static> {
             conntrack,
             neighbors,
             accelerator: Accelerator::new(parts, random.fork()),
-            console: Console::new(),
+            desk: desk::Desk::new(console, random.next_u16()),
             log,
             random,
             stirring: Stirring::default(),
@@ -289,6 +294,7 @@ impl<'m> Router<'m> {
         self.poll_services(now, out);
         let (accelerator, mut lent) = self.split(out);
         accelerator.poll(now, &mut lent);
+        self.poll_desk(now, out);
     }
 
     /// When `poll` must be called next; `Some(t <= now)` means at once, `None` when only a frame can change anything.
@@ -299,6 +305,7 @@ impl<'m> Router<'m> {
             self.accelerator.poll_at(now),
             self.services.poll_at(),
             self.upgrade.poll_at(now),
+            self.desk.poll_at(),
         ];
         due.into_iter().flatten().min()
     }
@@ -316,31 +323,6 @@ impl<'m> Router<'m> {
             out,
         };
         (&mut self.accelerator, lent)
-    }
-
-    /// Remembers what happened, for `log`; what matters is printed on the console at once.
-    pub fn event(&mut self, now: Instant, event: Event) {
-        self.log.add(now, event);
-    }
-
-    /// What happened lately.
-    pub const fn log(&self) -> &Log {
-        self.log
-    }
-
-    /// Takes one byte of the serial console; echo and answers go to `out`.
-    pub fn on_console_byte(
-        &mut self,
-        now: Instant,
-        byte: u8,
-        out: &mut dyn core::fmt::Write,
-    ) -> Action {
-        self.now = now;
-        // The console works on the router it is a part of.
-        let mut console = core::mem::take(&mut self.console);
-        let action = console.on_byte(byte, self, out);
-        self.console = console;
-        action
     }
 
     /// Sends an IPv4 datagram of the router's own, `len` bytes of frame: `fill` writes everything
@@ -456,6 +438,8 @@ impl<'m> Router<'m> {
         let local_port = match &packet.transport {
             Transport::Tcp(tcp) => tcp.dst_port,
             Transport::Udp(udp) => udp.dst_port,
+            // The answer to an echo request of ours; flows have other identifiers.
+            Transport::Icmp(_) if self.is_own_echo_reply(packet) => LOCAL_PORT_FIRST,
             Transport::Icmp(_) | Transport::Fragment | Transport::Other => 0,
         };
         if local_port >= LOCAL_PORT_FIRST {
@@ -506,6 +490,9 @@ impl<'m> Router<'m> {
         }
         if matches!(&packet.transport, Transport::Udp(_)) {
             return self.serve(now, port, packet, frame, out);
+        }
+        if self.is_own_echo_reply(packet) {
+            return self.on_echo_reply(now, packet, frame);
         }
         if !is_echo || packet.is_fragment() || port == Port::Wan {
             return self.drop(Counter::LocalUnwanted);

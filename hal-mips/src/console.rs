@@ -59,6 +59,11 @@ impl<R: Regs, const TX: usize> Console<R, TX> {
         !self.waiting.is_empty()
     }
 
+    /// Bytes that can be written without loss; a line feed alone takes two.
+    pub fn room(&self) -> usize {
+        TX - self.waiting.len()
+    }
+
     /// Whether output is waiting.
     pub fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()

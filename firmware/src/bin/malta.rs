@@ -12,6 +12,7 @@ use core::cell::RefCell;
 use core::fmt::Write;
 
 use firmware::budget::Memory;
+use firmware::events::{Event, Text};
 use firmware::port::{Egress, Full, Port};
 use firmware::random::BootEntropy;
 use firmware::router::{Action, Router, Verdict};
@@ -91,16 +92,26 @@ fn main() -> ! {
         rate.unwrap_or(0)
     );
 
+    router.event(
+        now(),
+        Event::Reset {
+            why: last.reason().text(),
+            place: Text::new(last.message().as_bytes()),
+            crashes: last.crashes,
+        },
+    );
     // An empty line, for the first prompt.
-    if router.on_console_byte(now(), b'\n', &mut console) == Action::Reboot {
-        exception::reset(Reason::Requested);
-    }
+    router.on_console_input(b'\n');
     loop {
         ports.turn(&mut router);
         let typed = serve_console(&mut router, &mut console);
+        act(
+            router.poll_console(now(), console.room(), &mut console),
+            &mut console,
+        );
         let console_left = console.drain(SERIAL_BYTES);
         let log_left = log::drain(&mut log_line, SERIAL_BYTES);
-        if !typed {
+        if !typed && !router.console_is_ready(console.room()) {
             console.wake_when_empty(console_left);
             log_line.wake_when_empty(log_left);
             ports.rest(&mut router);
@@ -113,22 +124,40 @@ fn now() -> Instant {
     Instant::from_micros(time::micros() as i64)
 }
 
-/// Hands typed bytes to the router; true when there were any.
+/// Hands typed bytes to the router, which has room for them; true when there were any.
 fn serve_console(router: &mut Router<'_>, console: &mut Terminal) -> bool {
-    for served in 0..SERIAL_BYTES {
+    let most = router.console_input_room().min(SERIAL_BYTES);
+    for served in 0..most {
         let Some(byte) = console.read() else {
             return served > 0;
         };
-        match router.on_console_byte(now(), byte, console) {
-            Action::None => {}
-            Action::Reboot => {
-                let end = time::micros() + GOODBYE_US;
-                while console.drain(SERIAL_BYTES) && time::micros() < end {}
-                exception::reset(Reason::Requested)
+        router.on_console_input(byte);
+    }
+    most > 0
+}
+
+/// Does what was asked for on the console.
+fn act(action: Action, console: &mut Terminal) {
+    match action {
+        Action::None => {}
+        Action::Reboot => {
+            goodbye(console);
+            exception::reset(Reason::Requested)
+        }
+        Action::Panic => panic!("asked for on the console"),
+        Action::Hang => {
+            goodbye(console);
+            loop {
+                core::hint::spin_loop();
             }
         }
     }
-    true
+}
+
+/// Sends what the console still has, for a second at most.
+fn goodbye(console: &mut Terminal) {
+    let end = time::micros() + GOODBYE_US;
+    while console.drain(SERIAL_BYTES) && time::micros() < end {}
 }
 
 /// The cards, and the frames that are in none of them.

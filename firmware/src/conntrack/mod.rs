@@ -105,6 +105,13 @@ pub struct EntryId {
     generation: u16,
 }
 
+impl EntryId {
+    /// The entry's place in the table; below `FLOWS`.
+    pub const fn place(self) -> usize {
+        self.index as usize
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Class {
@@ -288,8 +295,14 @@ impl Table {
 
     /// All flows, in the order of their places.
     pub fn iter(&self) -> impl Iterator<Item = (EntryId, &Entry)> + '_ {
+        self.iter_from(0)
+    }
+
+    /// Flows whose place is `first` or behind it, in the order of their places.
+    pub fn iter_from(&self, first: usize) -> impl Iterator<Item = (EntryId, &Entry)> + '_ {
         let used = self.entries.iter().take(usize::from(self.used)).enumerate();
-        used.filter(|(_, entry)| entry.class != Class::Free)
+        used.skip(first)
+            .filter(|(_, entry)| entry.class != Class::Free)
             .map(|(index, entry)| {
                 (
                     EntryId {

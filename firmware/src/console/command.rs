@@ -1,31 +1,195 @@
-//! The commands: words in, lines out.
+//! The commands: their table, words in, lines out.
 
 use core::fmt::{self, Write};
 use core::net::Ipv4Addr;
 
-use heapless::{String, Vec};
+use heapless::Vec;
 
-use super::Host;
+use super::listing::{Listing, Table};
+use super::{Busy, Host};
+use crate::budget::{PING_COUNT, PING_COUNT_MAX};
+use crate::ping::PingError;
 use crate::router::Action;
 use crate::settings::{KEYS, SettingError, Settings, parse_host};
 
 /// The most words of a command.
-const WORDS_MAX: usize = 4;
+const WORDS_MAX: usize = 6;
 
-const HELP: &str = "\
-help                     this list
-version                  name and version of the program
-status [--kv]            state of the router; as key=value lines
-counters [PREFIX]        all counters, or those whose name begins so
-flows                    connections through the router
-links                    own line and neighbours, with their rates
-why                      downloads that were left alone, and why
-get [KEY]                all settings, or one
-set KEY VALUE            changes a setting
-peers                    neighbours that are asked and served
-peer add|remove ADDRESS  changes them
-reboot                   starts the router anew
-";
+/// What follows a command, for completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Follow {
+    /// One of these words, each with what may follow it.
+    Words(&'static [&'static str]),
+    /// A setting's key.
+    Key,
+    /// A command's name.
+    Command,
+}
+
+/// One command.
+pub(super) struct Command {
+    /// Its first word.
+    pub(super) name: &'static str,
+    /// How it is written.
+    pub(super) usage: &'static str,
+    /// What it does; at most 50 columns.
+    pub(super) summary: &'static str,
+    /// More about it, lines of at most 80 columns; nothing when the summary says all.
+    pub(super) more: &'static str,
+    /// Its first argument.
+    pub(super) follow: Follow,
+}
+
+const KV: Follow = Follow::Words(&["--kv"]);
+
+/// Every command, in the order in which `help` lists them.
+pub(super) const COMMANDS: &[Command] = &[
+    Command {
+        name: "help",
+        usage: "help [COMMAND]",
+        summary: "this list, or more about a command",
+        more: "\
+Listings take --kv: one key=value a line, for programs. The value of a table's
+row is its columns, separated by spaces. Lines that begin with `* ` are notices:
+they may come at any time between others, but not within a line.
+Keys: left, right, home, end, delete, up, down (lines given before), tab
+(completes), ^A ^E ^B ^F ^D ^H ^K ^U ^W ^P ^N ^L, ^C (drops the line, ends a
+listing or a ping). A line has at most 256 bytes; 512 bytes may be typed ahead.
+",
+        follow: Follow::Command,
+    },
+    Command {
+        name: "version",
+        usage: "version",
+        summary: "name and version of the program",
+        more: "",
+        follow: Follow::Words(&[]),
+    },
+    Command {
+        name: "status",
+        usage: "status [--kv]",
+        summary: "state of the router on one screen",
+        more: "",
+        follow: KV,
+    },
+    Command {
+        name: "flows",
+        usage: "flows [--kv]",
+        summary: "connections through the router",
+        more: "\
+Columns: protocol, client, remote, port on the WAN, state, seconds without
+traffic. A flow that begins or ends meanwhile may be shown or not.
+",
+        follow: KV,
+    },
+    Command {
+        name: "leases",
+        usage: "leases [--kv]",
+        summary: "hosts of the LAN that got their address here",
+        more: "Columns: address, hardware address, seconds left, name as the host gives it.\n",
+        follow: KV,
+    },
+    Command {
+        name: "links",
+        usage: "links [--kv]",
+        summary: "own line and neighbours, with their rates",
+        more: "Columns: link, measured kbit/s, state, bytes that came by it.\n",
+        follow: KV,
+    },
+    Command {
+        name: "counters",
+        usage: "counters [PREFIX] [--kv]",
+        summary: "all counters, or those whose name begins so",
+        more: "Both forms are the same: stage.name=value.\n",
+        follow: KV,
+    },
+    Command {
+        name: "log",
+        usage: "log [COUNT] [--kv]",
+        summary: "what happened lately, the newest last",
+        more: "\
+Columns: time since the start (with --kv in ms), event, how often (repeats
+within a minute are one entry), text.
+",
+        follow: KV,
+    },
+    Command {
+        name: "why",
+        usage: "why [--kv]",
+        summary: "downloads that were left alone, and why",
+        more: "Columns: seconds ago, what was asked for, the reason.\n",
+        follow: KV,
+    },
+    Command {
+        name: "ping",
+        usage: "ping ADDRESS [COUNT]",
+        summary: "asks a host for an echo",
+        more: "\
+4 times, or COUNT times up to 100, once a second; each answer is waited for 2 s.
+ADDRESS is like 198.51.100.10. ^C ends it.
+",
+        follow: Follow::Words(&[]),
+    },
+    Command {
+        name: "get",
+        usage: "get [KEY] [--kv]",
+        summary: "all settings, or one",
+        more: "",
+        follow: Follow::Key,
+    },
+    Command {
+        name: "set",
+        usage: "set KEY VALUE",
+        summary: "changes a setting at once; `save` keeps it",
+        more: "`get` lists keys and values. A change of wan.address ends all connections.\n",
+        follow: Follow::Key,
+    },
+    Command {
+        name: "save",
+        usage: "save",
+        summary: "keeps the settings over a reboot",
+        more: "Says `saved` when they are in flash, or why they are not.\n",
+        follow: Follow::Words(&[]),
+    },
+    Command {
+        name: "defaults",
+        usage: "defaults yes",
+        summary: "puts factory settings in force",
+        more: "What is saved stays until `save`.\n",
+        follow: Follow::Words(&["yes"]),
+    },
+    Command {
+        name: "peers",
+        usage: "peers [--kv]",
+        summary: "neighbours that are asked and served",
+        more: "",
+        follow: KV,
+    },
+    Command {
+        name: "peer",
+        usage: "peer list|add ADDRESS|remove ADDRESS",
+        summary: "shows or changes them",
+        more: "",
+        follow: Follow::Words(&["list", "add", "remove"]),
+    },
+    Command {
+        name: "reboot",
+        usage: "reboot",
+        summary: "starts the router anew",
+        more: "Settings that are not saved are lost.\n",
+        follow: Follow::Words(&[]),
+    },
+    Command {
+        name: "crash",
+        usage: "crash panic|hang yes",
+        summary: "breaks the program, to see it come back",
+        more: "\
+panic: a reset, told afterwards. hang: nothing moves until the watchdog resets,
+or for ever where there is none.
+",
+        follow: Follow::Words(&["panic", "hang"]),
+    },
+];
 
 /// Why a command was not done; shown after `error: `.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +200,10 @@ pub(super) enum CommandError {
     Usage(&'static str),
     /// A setting refused its value.
     Setting(SettingError),
+    /// No echo could be asked for.
+    Ping(PingError),
+    /// The settings are being stored already.
+    Saving,
     /// The output failed.
     Output,
 }
@@ -46,6 +214,8 @@ impl fmt::Display for CommandError {
             CommandError::Unknown => f.write_str("no such command; `help` lists them"),
             CommandError::Usage(usage) => write!(f, "write `{usage}`"),
             CommandError::Setting(error) => error.fmt(f),
+            CommandError::Ping(error) => error.fmt(f),
+            CommandError::Saving => f.write_str("the settings are being stored already"),
             CommandError::Output => f.write_str("the output failed"),
         }
     }
@@ -57,10 +227,31 @@ impl From<SettingError> for CommandError {
     }
 }
 
+impl From<PingError> for CommandError {
+    fn from(error: PingError) -> Self {
+        CommandError::Ping(error)
+    }
+}
+
 impl From<fmt::Error> for CommandError {
     fn from(_: fmt::Error) -> Self {
         CommandError::Output
     }
+}
+
+/// What comes of a command.
+pub(super) enum Done {
+    /// All was said.
+    All,
+    /// The rest comes as there is room and news.
+    Begun(Busy),
+    /// The board has to do it.
+    Board(Action),
+}
+
+/// The command of that name.
+pub(super) fn find(name: &str) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| command.name == name)
 }
 
 /// Runs one line; an empty one does nothing.
@@ -71,130 +262,167 @@ pub(super) fn run(
     line: &str,
     host: &mut dyn Host,
     out: &mut dyn Write,
-) -> Result<Action, CommandError> {
+) -> Result<Done, CommandError> {
     let mut words: Vec<&str, WORDS_MAX> = Vec::new();
     let mut too_many = false;
+    let mut kv = false;
     for word in line.split_ascii_whitespace() {
-        too_many |= words.push(word).is_err();
+        if word == "--kv" {
+            too_many |= kv;
+            kv = true;
+        } else {
+            too_many |= words.push(word).is_err();
+        }
     }
     let Some((&name, arguments)) = words.split_first() else {
-        return Ok(Action::None);
+        return if kv {
+            Err(CommandError::Unknown)
+        } else {
+            Ok(Done::All)
+        };
     };
-    let usage = usage_of(name).ok_or(CommandError::Unknown)?;
-    let wrong = CommandError::Usage(usage);
-    if too_many {
+    let command = find(name).ok_or(CommandError::Unknown)?;
+    let wrong = CommandError::Usage(command.usage);
+    if too_many || (kv && !command.usage.contains("--kv")) {
         return Err(wrong);
     }
+    let list = |table| Ok(Done::Begun(Busy::Listing(Listing::new(table, kv))));
     match (name, arguments) {
-        ("help", []) => out.write_str(HELP)?,
-        ("version", []) => writeln!(out, "{}", host.version())?,
+        ("help", []) => list(Table::Help),
+        ("help", [name]) => help(name, out),
+        ("version", []) => {
+            writeln!(out, "{}", host.version())?;
+            Ok(Done::All)
+        }
         ("status", []) => {
-            write_uptime(host, out)?;
-            host.write_status(out, false)?;
+            host.write_status(out, kv)?;
+            Ok(Done::All)
         }
-        ("status", ["--kv"]) => {
-            writeln!(out, "uptime_ms={}", host.uptime().total_millis())?;
-            host.write_status(out, true)?;
+        ("counters", []) => list(Table::Counters),
+        ("counters", [prefix]) => Ok(Done::Begun(Busy::Listing(
+            Listing::new(Table::Counters, kv)
+                .with_prefix(prefix)
+                .ok_or(wrong)?,
+        ))),
+        ("flows", []) => list(Table::Flows),
+        ("leases", []) => list(Table::Leases),
+        ("links", []) => list(Table::Links),
+        ("why", []) => list(Table::Why),
+        ("log", []) => list(Table::Log),
+        ("log", [count]) => {
+            let count = parse_count(count, u32::MAX).ok_or(wrong)?;
+            let skip = (host.log().iter().count() as u32).saturating_sub(count);
+            Ok(Done::Begun(Busy::Listing(
+                Listing::new(Table::Log, kv).from_row(skip),
+            )))
         }
-        ("counters", []) => write_counters(host, "", out)?,
-        ("counters", [prefix]) => write_counters(host, prefix, out)?,
-        ("flows", []) => host.write_flows(out)?,
-        ("links", []) => host.write_links(out)?,
-        ("why", []) => host.write_why(out)?,
-        ("get" | "set", []) => {
-            for key in KEYS {
-                write_setting(&host.settings(), key, out)?;
-            }
+        ("peers", []) | ("peer", ["list"]) => list(Table::Peers),
+        ("ping", [address]) => ping(host, address, PING_COUNT),
+        ("ping", [address, count]) => {
+            let count = parse_count(count, PING_COUNT_MAX).ok_or(wrong)?;
+            ping(host, address, count)
         }
+        ("get" | "set", []) => list(Table::Settings),
         ("get", [key]) => {
             host.settings().get(key, out)?;
             writeln!(out)?;
+            Ok(Done::All)
         }
-        ("set", [key, value]) => {
-            let mut settings = host.settings();
-            settings.set(key, value)?;
-            host.apply(&settings);
-            write_setting(&settings, key, out)?;
+        ("set", [key, value]) => change(host, |settings| settings.set(key, value), key, out),
+        ("save", []) => {
+            if host.is_saving() {
+                return Err(CommandError::Saving);
+            }
+            host.save();
+            Ok(Done::Begun(Busy::Saving))
         }
-        ("peers", []) | ("peer", ["list"]) => write_peers(&host.settings(), out)?,
+        ("defaults", ["yes"]) => {
+            host.apply(&Settings::new());
+            writeln!(out, "factory settings are in force; `save` keeps them")?;
+            Ok(Done::All)
+        }
         ("peer", ["add", address]) => {
             let address = parse_host(address)?;
-            change_peers(host, |settings| settings.add_peer(address), out)?;
+            change(host, |settings| settings.add_peer(address), "peers", out)
         }
         ("peer", ["remove", address]) => {
             // Whatever is listed can be removed.
             let address: Ipv4Addr = address.parse().map_err(|_| SettingError::NotAnAddress)?;
-            change_peers(host, |settings| settings.remove_peer(address), out)?;
+            change(host, |settings| settings.remove_peer(address), "peers", out)
         }
         ("reboot", []) => {
             writeln!(out, "rebooting")?;
-            return Ok(Action::Reboot);
+            Ok(Done::Board(Action::Reboot))
         }
-        _ => return Err(wrong),
+        ("crash", ["panic", "yes"]) => Ok(Done::Board(Action::Panic)),
+        ("crash", ["hang", "yes"]) => Ok(Done::Board(Action::Hang)),
+        _ => Err(wrong),
     }
-    Ok(Action::None)
 }
 
-/// How a command is written; `None` when there is none of that name.
-fn usage_of(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "help" => "help",
-        "version" => "version",
-        "status" => "status [--kv]",
-        "counters" => "counters [PREFIX]",
-        "flows" => "flows",
-        "links" => "links",
-        "why" => "why",
-        "get" => "get [KEY]",
-        "set" => "set KEY VALUE",
-        "peers" => "peers",
-        "peer" => "peer add|remove ADDRESS",
-        "reboot" => "reboot",
-        _ => return None,
-    })
+fn help(name: &str, out: &mut dyn Write) -> Result<Done, CommandError> {
+    let command = find(name).ok_or(CommandError::Unknown)?;
+    writeln!(out, "{}", command.usage)?;
+    writeln!(out, "{}", command.summary)?;
+    out.write_str(command.more)?;
+    Ok(Done::All)
 }
 
-fn write_uptime(host: &dyn Host, out: &mut dyn Write) -> fmt::Result {
-    let seconds = host.uptime().secs();
-    let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
-    let (minutes, seconds) = (seconds / 60 % 60, seconds % 60);
-    writeln!(out, "up {days} d {hours:02}:{minutes:02}:{seconds:02}")
+fn ping(host: &mut dyn Host, address: &str, count: u32) -> Result<Done, CommandError> {
+    host.ping(parse_host(address)?, count)?;
+    Ok(Done::Begun(Busy::Ping))
 }
 
-fn write_counters(host: &dyn Host, prefix: &str, out: &mut dyn Write) -> fmt::Result {
-    let mut result = Ok(());
-    host.counters(&mut |stage, name, value| {
-        let mut full: String<64> = String::new();
-        // A name that does not fit is cut; it only decides what is shown.
-        write!(full, "{stage}.{name}").unwrap_or(());
-        if result.is_ok() && full.starts_with(prefix) {
-            result = writeln!(out, "{stage}.{name}={value}");
-        }
-    });
-    result
+/// A number from 1 to `most`, of digits only.
+fn parse_count(text: &str, most: u32) -> Option<u32> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let count = digits.then(|| text.parse().ok()).flatten()?;
+    (1..=most).contains(&count).then_some(count)
 }
 
-fn write_setting(settings: &Settings, key: &str, out: &mut dyn Write) -> Result<(), CommandError> {
+fn change(
+    host: &mut dyn Host,
+    change: impl FnOnce(&mut Settings) -> Result<(), SettingError>,
+    key: &str,
+    out: &mut dyn Write,
+) -> Result<Done, CommandError> {
+    let mut settings = host.settings();
+    change(&mut settings)?;
+    host.apply(&settings);
+    write_setting(&settings, key, out)?;
+    Ok(Done::All)
+}
+
+/// `key=value` and a line end.
+///
+/// # Errors
+/// No such key, or those of `out`.
+pub(super) fn write_setting(
+    settings: &Settings,
+    key: &str,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
     write!(out, "{key}=")?;
     settings.get(key, out)?;
     writeln!(out)?;
     Ok(())
 }
 
-fn write_peers(settings: &Settings, out: &mut dyn Write) -> fmt::Result {
-    for peer in settings.peers.iter().flatten() {
-        writeln!(out, "{peer}")?;
+/// Calls `each` with every word that may stand where the word after `before` stands.
+pub(super) fn completions(before: &[&str], each: &mut dyn FnMut(&str)) {
+    let names = COMMANDS.iter().map(|command| command.name);
+    match before {
+        [] => names.for_each(each),
+        [name] => match find(name).map(|command| command.follow) {
+            Some(Follow::Words(words)) => words.iter().copied().for_each(each),
+            Some(Follow::Key) => KEYS.into_iter().for_each(each),
+            Some(Follow::Command) => names.for_each(each),
+            None => {}
+        },
+        ["crash", "panic" | "hang"] => each("yes"),
+        ["set", "accel.enabled" | "lan.dhcp"] => ["on", "off"].into_iter().for_each(each),
+        ["set", "wan.address"] => each("dhcp"),
+        ["set", "wan.dns" | "air.address"] => each("auto"),
+        _ => {}
     }
-    Ok(())
-}
-
-fn change_peers(
-    host: &mut dyn Host,
-    change: impl FnOnce(&mut Settings) -> Result<(), SettingError>,
-    out: &mut dyn Write,
-) -> Result<(), CommandError> {
-    let mut settings = host.settings();
-    change(&mut settings)?;
-    host.apply(&settings);
-    write_setting(&settings, "peers", out)
 }

@@ -4,9 +4,51 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod editing;
+mod screen;
+mod working;
+
 struct FakeHost {
     settings: Settings,
+    saved: Settings,
+    saving: bool,
     applied: usize,
+    log: Log,
+    ping: crate::ping::Ping,
+    now: smoltcp::time::Instant,
+    /// Rows of `flows`.
+    flows: u32,
+    /// Bytes that a transfer got; `Some` while it has the line.
+    transfer: Option<Vec<u8>>,
+}
+
+impl FakeHost {
+    fn new() -> Self {
+        Self {
+            settings: Settings::new(),
+            saved: Settings::new(),
+            saving: false,
+            applied: 0,
+            log: Log::new(),
+            ping: crate::ping::Ping::new(),
+            now: smoltcp::time::Instant::ZERO,
+            flows: 2,
+            transfer: None,
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        if matches!(
+            event,
+            Event::Stored(Stored::Settings) | Event::StoreFailed(Stored::Settings, _)
+        ) {
+            self.saving = false;
+        }
+        if event == Event::Stored(Stored::Settings) {
+            self.saved = self.settings;
+        }
+        self.log.add(self.now, event);
+    }
 }
 
 impl Host for FakeHost {
@@ -27,6 +69,22 @@ impl Host for FakeHost {
         self.applied += 1;
     }
 
+    fn is_saved(&self) -> bool {
+        self.saved == self.settings
+    }
+
+    fn save(&mut self) {
+        self.saving = true;
+    }
+
+    fn is_saving(&self) -> bool {
+        self.saving
+    }
+
+    fn log(&self) -> &Log {
+        &self.log
+    }
+
     fn counters(&self, each: &mut dyn FnMut(&str, &str, u64)) {
         each("conntrack", "forwarded", 5);
         each("conntrack", "full", 0);
@@ -37,17 +95,61 @@ impl Host for FakeHost {
         out.write_str(if kv { "flows=3\n" } else { "3 flows\n" })
     }
 
-    fn write_flows(&self, out: &mut dyn Write) -> fmt::Result {
-        out.write_str("one flow\nanother")
+    fn write_row(&self, table: Table, kv: bool, at: u32, out: &mut dyn Write) -> Option<u32> {
+        let written = match (table, at) {
+            (Table::Flows, _) if at < self.flows => {
+                let prefix = if kv { "flow=" } else { "" };
+                writeln!(out, "{prefix}row {at:060}")
+            }
+            (Table::Links, 0) => writeln!(out, "uplink 8 Mbit/s"),
+            (Table::Why, 0) => writeln!(out, "{} not-get", Escaped(b"h\x1b[2J\r\n\xff\\")),
+            (Table::Why, 1) => writeln!(out, "raw \x1b[2J\r\u{e4}"),
+            (Table::Why, 2) => writeln!(out, "{:x<200}", ""),
+            (Table::Leases, 0) => write!(out, "a row that ends within a line"),
+            (Table::Log, _) => {
+                let entry = self.log.iter().nth(at as usize)?;
+                writeln!(out, "{}", entry.event)
+            }
+            _ => return None,
+        };
+        written.ok().map(|()| at + 1)
     }
 
-    fn write_links(&self, out: &mut dyn Write) -> fmt::Result {
-        out.write_str("uplink 8 Mbit/s\n")
+    fn ping(&mut self, target: Ipv4Addr, count: u32) -> Result<(), PingError> {
+        if target == Ipv4Addr::new(192, 168, 1, 1) {
+            return Err(PingError::Own);
+        }
+        self.ping.start(self.now, target, 61_000, count);
+        Ok(())
     }
 
-    fn write_why(&self, out: &mut dyn Write) -> fmt::Result {
-        writeln!(out, "{} not-get", Escaped(b"h\x1b[2J\r\n\xff\\"))?;
-        out.write_str("raw \x1b[2J\r\u{e4}\n")
+    fn ping_report(&mut self) -> Option<Report> {
+        self.ping.poll_report()
+    }
+
+    fn has_ping_report(&self) -> bool {
+        self.ping.has_report()
+    }
+
+    fn end_ping(&mut self) {
+        self.ping.end();
+    }
+
+    fn has_line(&self) -> bool {
+        self.transfer.is_some()
+    }
+
+    fn on_line_byte(&mut self, byte: u8, out: &mut dyn Write) {
+        let got = self.transfer.as_mut().unwrap();
+        got.push(byte);
+        ignore(out.write_str("\x06"));
+        if byte == 0x04 {
+            self.transfer = None;
+        }
+    }
+
+    fn poll_line(&mut self, out: &mut dyn Write) {
+        ignore(out.write_str("C"));
     }
 }
 
@@ -59,22 +161,36 @@ struct Session {
 }
 
 impl Session {
-    fn new() -> Self {
+    /// A board that has just started.
+    fn cold() -> Self {
         Self {
             console: Console::new(),
-            host: FakeHost {
-                settings: Settings::new(),
-                applied: 0,
-            },
+            host: FakeHost::new(),
             out: std::string::String::new(),
             action: Action::None,
+        }
+    }
+
+    /// At the first prompt.
+    fn new() -> Self {
+        let mut session = Self::cold();
+        session.type_bytes(b"\n");
+        session.out.clear();
+        session
+    }
+
+    /// Lets the console do all that it can.
+    fn settle(&mut self) {
+        while self.console.is_ready(&self.host, usize::MAX) {
+            self.action = self.console.poll(&mut self.host, usize::MAX, &mut self.out);
         }
     }
 
     fn type_bytes(&mut self, bytes: &[u8]) -> &str {
         self.out.clear();
         for &byte in bytes {
-            self.action = self.console.on_byte(byte, &mut self.host, &mut self.out);
+            self.console.on_input(byte);
+            self.settle();
         }
         &self.out
     }
@@ -95,12 +211,8 @@ impl Session {
 
 #[test]
 fn the_first_prompt_stands_at_the_start_of_a_line() {
-    let mut session = Session::new();
-    session.console.greet(&session.host, &mut session.out);
-    assert_eq!(
-        session.out,
-        "\r\ntandem 0.1.0\r\n`help` lists the commands\r\ntandem> "
-    );
+    let mut session = Session::cold();
+    assert_eq!(session.type_bytes(b"\n"), "\r\ntandem> ");
 }
 
 #[test]
@@ -110,24 +222,37 @@ fn each_command_answers() {
         ("", ""),
         ("   ", ""),
         ("version", "tandem 0.1.0\n"),
-        ("status", "up 1 d 02:03:04\n3 flows\n"),
-        ("status --kv", "uptime_ms=93784005\nflows=3\n"),
+        ("status", "3 flows\n"),
+        ("status --kv", "flows=3\n"),
         (
             "counters",
             "conntrack.forwarded=5\nconntrack.full=0\nclassify.not-get=18446744073709551615\n",
         ),
         ("counters conntrack.fo", "conntrack.forwarded=5\n"),
-        ("counters x", ""),
-        ("links", "uplink 8 Mbit/s\n"),
+        (
+            "counters classify",
+            "classify.not-get=18446744073709551615\n",
+        ),
+        (
+            "counters classify.",
+            "classify.not-get=18446744073709551615\n",
+        ),
+        ("counters x --kv", ""),
+        ("counters x", "none\n"),
+        ("counters classifyx", "none\n"),
+        ("links --kv", "uplink 8 Mbit/s\n"),
+        ("log", "none\n"),
+        ("log --kv", ""),
         ("get accel.threshold", "262144\n"),
         ("  get   accel.enabled ", "on\n"),
         ("set accel.enabled off", "accel.enabled=off\n"),
         ("get accel.enabled", "off\n"),
-        ("peers", ""),
+        ("peers", "none\n"),
         ("peer add 10.77.0.2", "peers=10.77.0.2\n"),
         ("peer add 10.77.0.3", "peers=10.77.0.2,10.77.0.3\n"),
         ("peers", "10.77.0.2\n10.77.0.3\n"),
         ("peer list", "10.77.0.2\n10.77.0.3\n"),
+        ("peers --kv", "peer=10.77.0.2\npeer=10.77.0.3\n"),
         ("peer remove 10.77.0.2", "peers=10.77.0.3\n"),
     ] {
         assert_eq!(session.run(command), answer, "{command}");
@@ -175,6 +300,33 @@ fn wrong_commands_and_arguments_are_one_line_of_error_and_change_nothing() {
         "hlep",
         "HELP",
         "help me",
+        "help help help",
+        "--kv",
+        "version --kv",
+        "status --kv --kv",
+        "set --kv",
+        "log x",
+        "log 0",
+        "log -1",
+        "log 4294967296",
+        "leases x",
+        "ping",
+        "ping here",
+        "ping 198.51.100.10 0",
+        "ping 198.51.100.10 101",
+        "ping 198.51.100.10 +4",
+        "ping 127.0.0.1",
+        "ping 192.168.1.1",
+        "ping 198.51.100.10 4 4",
+        "save now",
+        "defaults",
+        "defaults no",
+        "crash",
+        "crash panic",
+        "crash hang",
+        "crash reboot yes",
+        "crash panic no",
+        "counters a-prefix-longer-than-any-name-of-a-counter",
         "status -x",
         "status --kv x",
         "counters a b",
@@ -207,19 +359,103 @@ fn wrong_commands_and_arguments_are_one_line_of_error_and_change_nothing() {
 }
 
 #[test]
-fn every_command_of_the_help_exists_and_every_other_does_not() {
+fn every_command_has_its_help_of_80_columns_and_every_help_its_command() {
     let mut session = Session::new();
-    let help = session.run("help");
-    for line in help.lines() {
-        let name = line.split(' ').next().unwrap();
-        let answer = session.run(&format!("{name} too many words at all"));
-        assert!(answer.starts_with("error: write `"), "{name}: {answer}");
+    let list = session.run("help");
+    assert_eq!(list.lines().count(), command::COMMANDS.len());
+    assert!(list.lines().all(|line| line.len() <= 80), "{list}");
+    for (command, line) in command::COMMANDS.iter().zip(list.lines()) {
+        assert!(line.starts_with(command.name), "{line}");
+        let more = session.run(&format!("help {}", command.name));
+        assert!(more.starts_with(command.usage), "{more}");
+        assert!(more.lines().all(|line| line.len() <= 80), "{more}");
+        let answer = session.run(&format!("{} too many words at all", command.name));
+        assert_eq!(answer, format!("error: write `{}`\n", command.usage));
+    }
+}
+
+#[test]
+fn every_listing_has_a_form_for_programs() {
+    let mut session = Session::new();
+    for name in [
+        "status", "flows", "leases", "links", "counters", "log", "why", "peers", "get",
+    ] {
+        let command = command::find(name).unwrap();
+        assert!(command.usage.contains("--kv"), "{name}");
+        let answer = session.run(&format!("{name} --kv"));
+        assert!(!answer.starts_with("error"), "{name}: {answer}");
+    }
+    assert!(session.run("flows").starts_with("     client"));
+    assert!(
+        session
+            .run("flows --kv")
+            .lines()
+            .all(|line| line.starts_with("flow="))
+    );
+}
+
+#[test]
+fn log_shows_the_newest_events_last() {
+    let mut session = Session::new();
+    session.host.event(Event::SettingsLoaded);
+    session.host.event(Event::LeaseRenewed { seconds: 60 });
+    let all = "stored settings are in force\nWAN address kept for 60 s\n";
+    assert_eq!(session.run("log"), all);
+    assert_eq!(session.run("log 1"), "WAN address kept for 60 s\n");
+    assert_eq!(session.run("log 2"), all);
+    assert_eq!(session.run("log 99 --kv"), all);
+}
+
+#[test]
+fn settings_that_are_not_saved_are_told_by_get() {
+    let mut session = Session::new();
+    assert!(!session.run("get").contains('#'));
+    session.run("set accel.enabled off");
+    assert!(
+        session
+            .run("get")
+            .ends_with("# not saved; `save` keeps them over a reboot\n")
+    );
+    assert!(!session.run("get --kv").contains('#'));
+    session.run("set accel.enabled on");
+    assert!(!session.run("get").contains('#'), "as it was");
+}
+
+#[test]
+fn factory_settings_come_only_with_yes_and_are_not_saved() {
+    let mut session = Session::new();
+    session.run("set accel.enabled off");
+    session.host.saved = session.host.settings;
+    assert_eq!(session.run("defaults"), "error: write `defaults yes`\n");
+    assert_eq!(session.host.applied, 1);
+    assert_eq!(
+        session.run("defaults yes"),
+        "factory settings are in force; `save` keeps them\n"
+    );
+    assert_eq!(session.host.settings, Settings::new());
+    assert!(!session.host.is_saved());
+}
+
+#[test]
+fn a_crash_is_asked_for_twice() {
+    for (command, action) in [("panic", Action::Panic), ("hang", Action::Hang)] {
+        let mut session = Session::new();
+        assert!(
+            session
+                .run(&format!("crash {command}"))
+                .starts_with("error")
+        );
+        session.type_bytes(format!("crash {command} yes\r").as_bytes());
+        assert_eq!(session.action, action);
     }
 }
 
 #[test]
 fn output_that_ends_within_a_line_still_gives_the_prompt_its_own() {
-    assert_eq!(Session::new().run("flows"), "one flow\nanother\n");
+    assert_eq!(
+        Session::new().run("leases --kv"),
+        "a row that ends within a line\n"
+    );
 }
 
 #[test]
@@ -231,25 +467,21 @@ fn reboot_tells_the_board_and_gives_no_prompt() {
 
 #[test]
 fn a15_text_from_the_network_cannot_move_the_cursor_or_end_a_line() {
-    let answer = Session::new().run("why");
+    let answer = Session::new().run("why --kv");
+    let rows: Vec<_> = answer.lines().take(2).collect();
     assert_eq!(
-        answer,
-        "h\\x1b[2J\\x0d\\x0a\\xff\\\\ not-get\nraw \\u{1b}[2J\\r\\u{e4}\n"
+        rows,
+        [
+            "h\\x1b[2J\\x0d\\x0a\\xff\\\\ not-get",
+            "raw \\u{1b}[2J\\r\\u{e4}"
+        ]
     );
 }
 
 #[test]
-fn the_line_can_be_edited() {
-    let mut session = Session::new();
-    assert_eq!(
-        session.type_bytes(b"versiom\x7fn\x08n\r"),
-        "versiom\x08 \x08n\x08 \x08n\r\ntandem 0.1.0\r\ntandem> "
-    );
-    assert_eq!(session.type_bytes(b"\x7f\x08"), "", "nothing left to erase");
-    assert_eq!(session.type_bytes(b"ab\x15"), "ab\x08 \x08\x08 \x08");
-    assert_eq!(session.type_bytes(b"\r"), "\r\ntandem> ");
-    assert_eq!(session.type_bytes(b"reboot\x03"), "reboot^C\r\ntandem> ");
-    assert_eq!(session.type_bytes(b"\r"), "\r\ntandem> ");
+fn rows_for_people_are_cut_at_80_columns() {
+    let answer = Session::new().run("why");
+    assert_eq!(answer.lines().nth(2).unwrap(), format!("{:x<79}~", ""));
 }
 
 #[test]
@@ -261,22 +493,6 @@ fn cr_lf_and_crlf_each_end_one_line() {
         assert_eq!(out.matches(PROMPT).count(), 2, "{end:?}");
         session.type_bytes(b"\x15");
     }
-}
-
-#[test]
-fn arrow_keys_and_other_sequences_leave_nothing_on_the_line() {
-    let mut session = Session::new();
-    assert_eq!(
-        session.type_bytes(b"\x1b[A\x1b[1;5C\x1bOP\x1bx\x1b\x1b[B"),
-        ""
-    );
-    assert_eq!(session.run("version"), "tandem 0.1.0\n");
-    session.type_bytes(b"\x1b[1;\r");
-    assert_eq!(
-        session.run("version"),
-        "tandem 0.1.0\n",
-        "a line end ends a sequence too"
-    );
 }
 
 #[test]
@@ -303,9 +519,23 @@ fn s10_binary_noise_does_nothing() {
         .collect();
     session.type_bytes(&noise);
     assert_eq!(session.action, Action::None);
-    session.type_bytes(b"\x15");
+    session.type_bytes(b"\x15\x03");
     assert_eq!(session.run("version"), "tandem 0.1.0\n");
     assert_eq!(session.host.applied, 0);
+}
+
+#[test]
+fn s10_a_million_characters_without_line_end_cost_no_memory_and_are_refused() {
+    let mut session = Session::new();
+    for _ in 0..1_000 {
+        session.type_bytes(&[b'x'; 1_000]);
+    }
+    let answer = session.type_bytes(b"\r").to_owned();
+    assert_eq!(
+        answer,
+        "\r\nerror: a line has at most 256 bytes\r\ntandem> "
+    );
+    assert_eq!(session.run("version"), "tandem 0.1.0\n");
 }
 
 proptest! {
@@ -315,7 +545,7 @@ proptest! {
     ) {
         let mut session = Session::new();
         let out = session.type_bytes(&bytes);
-        let plain = |byte| matches!(byte, b' '..=b'~' | b'\r' | b'\n' | 0x08);
+        let plain = |byte| matches!(byte, b' '..=b'~' | b'\r' | b'\n' | 0x08 | 0x1b);
         prop_assert!(out.bytes().all(plain));
         session.type_bytes(b"\x03");
         prop_assert_eq!(session.run("version"), "tandem 0.1.0\n");

@@ -1,6 +1,8 @@
-//! Text for a terminal: line ends, and bytes that nobody vouches for.
+//! Text for a terminal: line ends, room, and bytes that nobody vouches for.
 
 use core::fmt::{self, Write};
+
+use super::line::COLUMNS;
 
 /// Bytes from the network as visible ASCII on one line: others as `\xNN`, backslashes doubled.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +18,27 @@ impl fmt::Display for Escaped<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Counts what is written against the room there is.
+pub(super) struct Metered<'a> {
+    out: &'a mut dyn Write,
+    /// Bytes that may still be written without loss.
+    pub(super) room: usize,
+}
+
+impl<'a> Metered<'a> {
+    /// Writes to `out`, which has room for `room` bytes.
+    pub(super) fn new(out: &'a mut dyn Write, room: usize) -> Self {
+        Self { out, room }
+    }
+}
+
+impl Write for Metered<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.room = self.room.saturating_sub(text.len());
+        self.out.write_str(text)
     }
 }
 
@@ -53,5 +76,63 @@ impl Write for Terminal<'_> {
             self.in_line = char != '\n';
         }
         Ok(())
+    }
+}
+
+/// Cuts lines that are wider than a terminal; the last column then shows `~`.
+pub(super) struct Cut<'a> {
+    out: &'a mut dyn Write,
+    column: usize,
+    held: Option<char>,
+}
+
+impl<'a> Cut<'a> {
+    /// Writes to `out`, at the start of a line.
+    pub(super) fn new(out: &'a mut dyn Write) -> Self {
+        Self {
+            out,
+            column: 0,
+            held: None,
+        }
+    }
+}
+
+impl Write for Cut<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for char in text.chars() {
+            if char == '\n' {
+                if let Some(last) = self.held.take() {
+                    self.out
+                        .write_char(if self.column > COLUMNS { '~' } else { last })?;
+                }
+                self.column = 0;
+                self.out.write_char('\n')?;
+                continue;
+            }
+            self.column += 1;
+            if self.column < COLUMNS {
+                self.out.write_char(char)?;
+            } else if self.column == COLUMNS {
+                self.held = Some(char);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_80_columns_passes_and_one_of_81_is_cut() {
+        for (columns, last) in [(79, 'x'), (80, 'x'), (81, '~'), (300, '~')] {
+            let mut out = std::string::String::new();
+            writeln!(Cut::new(&mut out), "{:x>columns$}\nnext", "").unwrap();
+            let line = out.lines().next().unwrap();
+            assert_eq!(line.len(), columns.min(80));
+            assert!(line.ends_with(last), "{columns}");
+            assert!(out.ends_with("\nnext\n"));
+        }
     }
 }

@@ -486,6 +486,7 @@ pub(super) struct Parts {
     pub(super) neighbors: &'static mut crate::neighbor::Neighbors,
     pub(super) log: &'static mut crate::events::Log,
     pub(super) dhcp: &'static mut crate::dhcp::client::Storage,
+    pub(super) console: &'static mut crate::console::Console,
 }
 
 /// Takes [`Memory`] apart.
@@ -500,6 +501,7 @@ pub(super) fn parts(memory: &'static mut Memory) -> Parts {
         neighbors,
         log,
         dhcp,
+        console,
     } = memory;
     Parts {
         accelerator: AcceleratorParts {
@@ -513,5 +515,6 @@ pub(super) fn parts(memory: &'static mut Memory) -> Parts {
         neighbors,
         log,
         dhcp,
+        console,
     }
 }

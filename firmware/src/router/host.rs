@@ -1,16 +1,21 @@
 //! What the console may see and change of a router.
 
 use core::fmt::{self, Write};
+use core::net::Ipv4Addr;
 
-use smoltcp::time::Duration;
+use smoltcp::time::{Duration, Instant};
 
 use super::Router;
 use crate::budget::{EXCHANGES_MAX, FLOWS};
-use crate::console::Host;
+use crate::conntrack::{Entry, Protocol};
+use crate::console::{Escaped, Host, Table};
 use crate::counters::{Counts, Stage};
+use crate::events::{self, Event, Log};
+use crate::exchange::Declined;
 use crate::links::LinkId;
+use crate::ping::{PingError, Report};
 use crate::port::Port;
-use crate::settings::Settings;
+use crate::settings::{Settings, WanAddress};
 
 fn each_of<S: Stage, const N: usize>(
     stage: &str,
@@ -37,6 +42,39 @@ impl Host for Router<'_> {
 
     fn apply(&mut self, settings: &Settings) {
         self.apply_settings(settings);
+    }
+
+    fn is_saved(&self) -> bool {
+        self.desk.is_saved(&self.settings)
+    }
+
+    fn save(&mut self) {
+        self.desk.save(self.now, &self.settings);
+        Router::save(self);
+    }
+
+    fn is_saving(&self) -> bool {
+        self.desk.is_saving()
+    }
+
+    fn log(&self) -> &Log {
+        self.log
+    }
+
+    fn ping(&mut self, target: Ipv4Addr, count: u32) -> Result<(), PingError> {
+        self.start_ping(target, count)
+    }
+
+    fn ping_report(&mut self) -> Option<Report> {
+        self.desk.ping.poll_report()
+    }
+
+    fn has_ping_report(&self) -> bool {
+        self.desk.ping.has_report()
+    }
+
+    fn end_ping(&mut self) {
+        self.desk.ping.end();
     }
 
     fn counters(&self, each: &mut dyn FnMut(&str, &str, u64)) {
@@ -76,128 +114,233 @@ impl Host for Router<'_> {
     }
 
     fn write_status(&self, out: &mut dyn Write, kv: bool) -> fmt::Result {
-        let (sessions, lendings) = self.accelerator.lender.active();
-        let pool = &self.accelerator.pool;
-        let exchanges = self.accelerator.exchanges.active();
         if kv {
-            for (name, port) in [("lan", Port::Lan), ("wan", Port::Wan), ("air", Port::Air)] {
-                match self.addresses[port.index()].cidr {
-                    Some(cidr) => writeln!(out, "{name}.address={cidr}")?,
-                    None => writeln!(out, "{name}.address=")?,
-                }
-            }
-            for peer in self.accelerator.peers.iter() {
-                if let Some(address) = peer.address() {
-                    writeln!(out, "peer.{address}={}", peer.state_name())?;
-                }
-            }
-            writeln!(
-                out,
-                "accel.enabled={}",
-                if self.settings.accel.enabled {
-                    "on"
-                } else {
-                    "off"
-                }
-            )?;
-            writeln!(out, "flows={}", self.conntrack.len())?;
-            writeln!(out, "exchanges={exchanges}")?;
-            writeln!(out, "lender.sessions={sessions}")?;
-            writeln!(out, "lender.lendings={lendings}")?;
-            writeln!(out, "blocks_free={}", pool.blocks_free())?;
-            return writeln!(out, "blocks_total={}", pool.blocks_total());
+            self.write_status_kv(out)
+        } else {
+            self.write_screen(out)
         }
-        writeln!(out, "{}", self.version())?;
-        for (name, port) in [("LAN", Port::Lan), ("WAN", Port::Wan), ("air", Port::Air)] {
-            let own = &self.addresses[port.index()];
-            match (own.cidr, own.gateway) {
-                (Some(cidr), Some(gateway)) => {
-                    writeln!(out, "{name}  {cidr} via {gateway}  {}", own.mac)?
-                }
-                (Some(cidr), None) => writeln!(out, "{name}  {cidr}  {}", own.mac)?,
-                (None, _) => writeln!(out, "{name}  no address  {}", own.mac)?,
+    }
+
+    fn write_row(&self, table: Table, kv: bool, at: u32, out: &mut dyn Write) -> Option<u32> {
+        let index = at as usize;
+        let written = match table {
+            Table::Flows => {
+                let (id, entry) = self.conntrack.iter_from(index).next()?;
+                let idle = (self.now - entry.last_seen()).secs();
+                return write_flow(out, kv, entry, idle)
+                    .ok()
+                    .map(|()| id.place() as u32 + 1);
+            }
+            Table::Links => self.write_link(out, kv, index)?,
+            Table::Log => write_entry(out, kv, self.log.iter().nth(index)?),
+            Table::Why => {
+                let declined = self.accelerator.exchanges.declined().nth(index)?;
+                write_declined(out, kv, self.now, declined)
+            }
+            // Filled by the DHCP server.
+            Table::Leases => return None,
+            // The console has these itself.
+            Table::Help | Table::Counters | Table::Settings | Table::Peers => return None,
+        };
+        written.ok().map(|()| at + 1)
+    }
+}
+
+/// As people say it.
+struct Ago(Duration);
+
+impl fmt::Display for Ago {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.secs();
+        let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
+        let (minutes, seconds) = (seconds / 60 % 60, seconds % 60);
+        write!(f, "{days} d {hours:02}:{minutes:02}:{seconds:02}")
+    }
+}
+
+const fn on_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
+const fn yes_no(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
+}
+
+/// kbit/s from bytes/s.
+const fn kbit(rate: u64) -> u64 {
+    rate.saturating_mul(8) / 1000
+}
+
+/// Fixes a value's width: `Display` of addresses ignores it.
+struct Padded<T>(T, usize);
+
+impl<T: fmt::Display> fmt::Display for Padded<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text: heapless::String<48> = heapless::String::new();
+        // Longer ones are shown as far as they fit.
+        write!(text, "{}", self.0).unwrap_or(());
+        write!(f, "{text:<0$}", self.1)
+    }
+}
+
+fn write_flow(out: &mut dyn Write, kv: bool, entry: &Entry, idle: u64) -> fmt::Result {
+    let key = entry.key();
+    let (kind, state) = match key.protocol {
+        Protocol::Tcp => ("tcp", entry.tcp.state.name()),
+        Protocol::Udp => ("udp", "-"),
+        Protocol::Icmp => ("icmp", "-"),
+    };
+    let client = format_args!("{}:{}", key.client, key.client_port);
+    let remote = format_args!("{}:{}", key.remote, key.remote_port);
+    let port = entry.wan_port();
+    if kv {
+        writeln!(out, "flow={kind} {client} {remote} {port} {state} {idle}")
+    } else {
+        let (client, remote) = (Padded(client, 21), Padded(remote, 21));
+        writeln!(
+            out,
+            "{kind:<4} {client} {remote} {port:>5} {state:<11} {idle:>5}"
+        )
+    }
+}
+
+fn write_entry(out: &mut dyn Write, kv: bool, entry: &events::Entry) -> fmt::Result {
+    let events::Entry { at, times, event } = entry;
+    if kv {
+        let ms = at.total_millis();
+        return writeln!(out, "event={ms} {} {times} {event}", event.name());
+    }
+    let at = Ago(*at - Instant::ZERO);
+    match times {
+        1 => writeln!(out, "{at}  {event}"),
+        _ => writeln!(out, "{at}  ({times} times) {event}"),
+    }
+}
+
+fn write_declined(out: &mut dyn Write, kv: bool, now: Instant, declined: &Declined) -> fmt::Result {
+    let ago = (now - declined.at).secs();
+    let what = Escaped(declined.what.as_bytes());
+    let why = declined.why.text();
+    if kv {
+        writeln!(out, "why={ago} {what} {why}")
+    } else {
+        // The reason first: what was asked for may be longer than the line.
+        writeln!(out, "{ago} s ago: {why}: {what}")
+    }
+}
+
+impl Router<'_> {
+    fn write_link(&self, out: &mut dyn Write, kv: bool, index: usize) -> Option<fmt::Result> {
+        let rates = self.accelerator.exchanges.rates();
+        if index == 0 {
+            let rate = kbit(rates[LinkId::UPLINK.index()]);
+            let state = match self.addresses[Port::Wan.index()].cidr {
+                Some(_) => "up",
+                None => "no-address",
+            };
+            return Some(if kv {
+                writeln!(out, "link=uplink {rate} {state} -")
+            } else {
+                writeln!(out, "{:<15} {rate:>6}  {state:<10}", "uplink")
+            });
+        }
+        // Settings list peers from the front.
+        let peer = self.accelerator.peers.get(index - 1)?;
+        let address = peer.address()?;
+        let rate = kbit(rates[LinkId::peer(index - 1).index()]);
+        let (state, bytes) = (peer.state_name(), peer.bytes());
+        Some(if kv {
+            writeln!(out, "link={address} {rate} {state} {bytes}")
+        } else {
+            let address = Padded(address, 15);
+            writeln!(out, "{address} {rate:>6}  {state:<10} {bytes:>20}")
+        })
+    }
+
+    fn write_status_kv(&self, out: &mut dyn Write) -> fmt::Result {
+        writeln!(out, "uptime_ms={}", self.uptime().total_millis())?;
+        writeln!(out, "version={}", env!("CARGO_PKG_VERSION"))?;
+        if let Some(Event::Reset { why, crashes, .. }) = self.desk.reset() {
+            writeln!(out, "reset={why}\ncrashes={crashes}")?;
+        }
+        for (name, port) in [("lan", Port::Lan), ("wan", Port::Wan), ("air", Port::Air)] {
+            match self.addresses[port.index()].cidr {
+                Some(cidr) => writeln!(out, "{name}.address={cidr}")?,
+                None => writeln!(out, "{name}.address=")?,
             }
         }
         for peer in self.accelerator.peers.iter() {
             if let Some(address) = peer.address() {
-                writeln!(
-                    out,
-                    "peer {address}  {}  {} bytes",
-                    peer.state_name(),
-                    peer.bytes()
-                )?;
+                writeln!(out, "peer.{address}={}", peer.state_name())?;
             }
         }
-        writeln!(
-            out,
-            "acceleration {}",
-            if self.settings.accel.enabled {
-                "on"
-            } else {
-                "off"
+        let (sessions, lendings) = self.accelerator.lender.active();
+        let pool = &self.accelerator.pool;
+        let exchanges = self.accelerator.exchanges.active();
+        writeln!(out, "accel.enabled={}", on_off(self.settings.accel.enabled))?;
+        writeln!(out, "flows={}", self.conntrack.len())?;
+        writeln!(out, "exchanges={exchanges}")?;
+        writeln!(out, "lender.sessions={sessions}")?;
+        writeln!(out, "lender.lendings={lendings}")?;
+        writeln!(out, "blocks_free={}", pool.blocks_free())?;
+        writeln!(out, "blocks_total={}", pool.blocks_total())?;
+        writeln!(out, "saved={}", yes_no(self.is_saved()))
+    }
+
+    /// The state on one screen: 6 lines, one a peer.
+    fn write_screen(&self, out: &mut dyn Write) -> fmt::Result {
+        writeln!(out, "{}, up {}", self.version(), Ago(self.uptime()))?;
+        if let Some(reset) = self.desk.reset() {
+            let mut line: heapless::String<78> = heapless::String::new();
+            // The rest of a long place is in the log.
+            write!(line, "{reset}").unwrap_or(());
+            writeln!(out, "{line}")?;
+        }
+        let rates = self.accelerator.exchanges.rates();
+        for (name, port) in [("WAN", Port::Wan), ("LAN", Port::Lan), ("air", Port::Air)] {
+            let own = &self.addresses[port.index()];
+            write!(out, "{name}  ")?;
+            match (own.cidr, own.gateway) {
+                (Some(cidr), Some(gateway)) => write!(out, "{cidr} via {gateway}")?,
+                (Some(cidr), None) => write!(out, "{cidr}")?,
+                (None, _) => write!(out, "no address")?,
             }
-        )?;
+            match port {
+                Port::Wan => {
+                    let rate = kbit(rates[LinkId::UPLINK.index()]);
+                    let source = match self.settings.wan.address {
+                        WanAddress::Dhcp if own.cidr.is_some() => ", by DHCP",
+                        WanAddress::Dhcp => ", asks by DHCP",
+                        WanAddress::Static(_) | WanAddress::None => "",
+                    };
+                    writeln!(out, "{source}, {rate} kbit/s")?;
+                }
+                Port::Lan | Port::Air => writeln!(out, ", {}", own.mac)?,
+            }
+        }
+        for (index, peer) in self.accelerator.peers.iter().enumerate() {
+            if let Some(address) = peer.address() {
+                let rate = kbit(rates[LinkId::peer(index).index()]);
+                let (state, bytes) = (peer.state_name(), peer.bytes());
+                writeln!(out, "peer {address}  {state}, {rate} kbit/s, {bytes} bytes")?;
+            }
+        }
+        let (sessions, lendings) = self.accelerator.lender.active();
+        let exchanges = self.accelerator.exchanges.active();
         writeln!(
             out,
-            "{} of {FLOWS} flows, {exchanges} of {EXCHANGES_MAX} exchanges",
-            self.conntrack.len()
+            "acceleration {}, {exchanges} of {EXCHANGES_MAX} exchanges",
+            on_off(self.settings.accel.enabled)
         )?;
         writeln!(out, "lending {lendings} ranges on {sessions} sessions")?;
-        writeln!(
-            out,
-            "{} of {} blocks free",
-            pool.blocks_free(),
-            pool.blocks_total()
-        )
-    }
-
-    fn write_flows(&self, out: &mut dyn Write) -> fmt::Result {
-        // The newest are at no particular end; a screen of them is what a person can read.
-        const SHOWN: usize = 40;
-        for (_id, entry) in self.conntrack.iter().take(SHOWN) {
-            let key = entry.key();
-            let (kind, state) = match key.protocol {
-                crate::conntrack::Protocol::Tcp => ("tcp", entry.tcp.state.name()),
-                crate::conntrack::Protocol::Udp => ("udp", ""),
-                crate::conntrack::Protocol::Icmp => ("icmp", ""),
-            };
-            writeln!(
-                out,
-                "{kind} {}:{} > {}:{} {state}",
-                key.client, key.client_port, key.remote, key.remote_port
-            )?;
-        }
-        let more = self.conntrack.len().saturating_sub(SHOWN);
-        if more > 0 {
-            writeln!(out, "and {more} more")
+        writeln!(out, "flows  {} of {FLOWS}", self.conntrack.len())?;
+        let pool = &self.accelerator.pool;
+        let (free, total) = (pool.blocks_free(), pool.blocks_total());
+        writeln!(out, "memory  {free} of {total} blocks free")?;
+        out.write_str(if self.is_saved() {
+            "settings  saved\n"
         } else {
-            Ok(())
-        }
-    }
-
-    fn write_links(&self, out: &mut dyn Write) -> fmt::Result {
-        let rates = self.accelerator.exchanges.rates();
-        let kbit = |rate: u64| rate.saturating_mul(8) / 1000;
-        writeln!(out, "uplink {} kbit/s", kbit(rates[LinkId::UPLINK.index()]))?;
-        for (i, peer) in self.accelerator.peers.iter().enumerate() {
-            if let Some(address) = peer.address() {
-                let rate = kbit(rates[LinkId::peer(i).index()]);
-                writeln!(out, "peer {address} {} {rate} kbit/s", peer.state_name())?;
-            }
-        }
-        Ok(())
-    }
-
-    fn write_why(&self, out: &mut dyn Write) -> fmt::Result {
-        for declined in self.accelerator.exchanges.declined() {
-            let ago = (self.now - declined.at).secs();
-            writeln!(
-                out,
-                "{ago} s ago {}: {}",
-                declined.what,
-                declined.why.text()
-            )?;
-        }
-        Ok(())
+            "settings  NOT saved; `save` keeps them over a reboot\n"
+        })
     }
 }

@@ -5,6 +5,7 @@
 //! promises acceleration asks the origin's log for the bytes that line B carried: a download that is silently plain
 //! fails. Files, logs and captures of a run stay in `target/e2e`.
 
+mod console;
 mod hostile;
 mod oracle;
 mod origins;
@@ -67,6 +68,7 @@ pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
         programs::SCENARIOS,
         plain::SCENARIOS,
         scenarios::SCENARIOS,
+        console::SCENARIOS,
         hostile::SCENARIOS,
     ]
     .into_iter()

@@ -140,7 +140,7 @@ impl Stage {
     }
 
     /// Starts curl and waits until it has a quarter of the file.
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         origin: &str,
         size: u64,

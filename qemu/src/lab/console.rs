@@ -70,12 +70,25 @@ pub fn find_prompt(bytes: &[u8]) -> Option<usize> {
     None
 }
 
+/// How a line begins that the console tells by itself; it is no part of an answer.
+const NOTICE: &str = "* ";
+
+/// Where a command's answer begins: behind its echo, which stands where the command was typed or, written anew
+/// below a notice, behind a prompt.
+pub fn find_answer(bytes: &[u8], command: &str) -> Option<usize> {
+    let echo = [command.as_bytes(), b"\r\n"].concat();
+    (0..bytes.len()).find_map(|at| {
+        let here = bytes[at..].starts_with(&echo) && (at == 0 || bytes[..at].ends_with(PROMPT));
+        here.then_some(at + echo.len())
+    })
+}
+
 /// Whether a line of an answer says that the command was refused.
 pub fn is_refusal(line: &str) -> bool {
     line.starts_with("error: ")
 }
 
-/// The answer in what came between a command and the next prompt: without the echo, with plain line ends.
+/// The answer in what came between a command and the next prompt: without the echo and notices, with plain line ends.
 pub fn answer(bytes: &[u8], command: &str) -> String {
     let text = String::from_utf8_lossy(bytes)
         .replace("\r\n", "\n")
@@ -87,7 +100,10 @@ pub fn answer(bytes: &[u8], command: &str) -> String {
     {
         lines.next();
     }
-    let text = lines.collect::<Vec<_>>().join("\n");
+    let text = lines
+        .filter(|line| !line.starts_with(NOTICE))
+        .collect::<Vec<_>>()
+        .join("\n");
     text.trim_matches('\n').to_owned()
 }
 
@@ -166,6 +182,26 @@ impl Console {
     /// # Errors
     /// None came in time, with the last line that was said; or the machine is gone.
     pub fn wait_prompt(&self, offset: u64, timeout: Duration) -> Result<Vec<u8>> {
+        self.wait_for(offset, timeout, |said| {
+            find_prompt(said).map(|at| said[..at].to_vec())
+        })
+    }
+
+    /// Waits for the answer to a command typed at `offset`; a prompt before its echo belongs to a notice.
+    fn wait_answer(&self, offset: u64, command: &str, timeout: Duration) -> Result<Vec<u8>> {
+        self.wait_for(offset, timeout, |said| {
+            let said = &said[find_answer(said, command)?..];
+            find_prompt(said).map(|at| said[..at].to_vec())
+        })
+    }
+
+    /// Waits until `find` finds something in what was said since `offset`.
+    fn wait_for(
+        &self,
+        offset: u64,
+        timeout: Duration,
+        find: impl Fn(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<Vec<u8>> {
         let deadline = Instant::now() + timeout;
         let mut seen = offset;
         loop {
@@ -174,10 +210,9 @@ impl Console {
                 bail!("the machine is gone; see `cargo lab status`");
             };
             seen = end;
-            let mut said = self.since(offset);
-            if let Some(at) = find_prompt(&said) {
-                said.truncate(at);
-                return Ok(said);
+            let said = self.since(offset);
+            if let Some(found) = find(&said) {
+                return Ok(found);
             }
             if Instant::now() >= deadline {
                 let text = String::from_utf8_lossy(&said).into_owned();
@@ -210,8 +245,8 @@ impl Console {
         }
         let from = self.end();
         self.write(format!("{command}\r").as_bytes())?;
-        let said = self.wait_prompt(from, timeout)?;
-        Ok(answer(&said, command))
+        let said = self.wait_answer(from, command, timeout)?;
+        Ok(answer(&said, ""))
     }
 }
 
@@ -243,6 +278,17 @@ mod tests {
         assert_eq!(answer(b"ok\r\n", "set x 1"), "ok");
         assert_eq!(answer(b"\r\nset x 1\r\nok\r\n", ""), "set x 1\nok");
         assert_eq!(answer(b"", "set x 1"), "");
+    }
+
+    #[test]
+    fn an_answer_begins_behind_the_echo_also_when_a_notice_came_between() {
+        let find = |bytes: &[u8]| find_answer(bytes, "version");
+        assert_eq!(find(b"version\r\nTandem"), Some(9));
+        assert_eq!(find(b"vers"), None);
+        assert_eq!(find(b"\r\x1b[J* saved\r\ntandem> version\r\n"), Some(31));
+        assert_eq!(find(b"ver\r\x1b[J* saved\r\ntandem> version\r\n"), Some(34));
+        assert_eq!(find(b"no version\r\n"), None);
+        assert_eq!(answer(b"* lost\r\nTandem 0.1.0\r\n", ""), "Tandem 0.1.0");
     }
 
     #[test]
