@@ -322,6 +322,8 @@ pub struct Memory {
     pub dhcp: crate::dhcp::client::Storage,
     /// The serial console: what is typed, its history.
     pub console: Console,
+    /// The LAN's DHCP server: who has which address.
+    pub dhcp_server: crate::dhcp::server::Server,
 }
 
 impl Memory {
@@ -338,6 +340,7 @@ impl Memory {
             log: Log::new(),
             dhcp: crate::dhcp::client::Storage::new(),
             console: Console::new(),
+            dhcp_server: crate::dhcp::server::Server::new(),
         }
     }
 }

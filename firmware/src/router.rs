@@ -185,12 +185,14 @@ impl Router<'static> {
             log,
             dhcp,
             console,
+            dhcp_server,
         } = accelerator::parts(memory);
         conntrack.set_seed(random.fork());
         Port::ALL
             .into_iter()
             .for_each(|port| neighbors.forget(port));
-        let services = services::Services::new(dhcp, macs[Port::Wan.index()], &mut random);
+        let services =
+            services::Services::new(dhcp, dhcp_server, macs[Port::Wan.index()], &mut random);
         let mut router = Self {
             conntrack,
             neighbors,

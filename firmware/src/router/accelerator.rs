@@ -487,6 +487,7 @@ pub(super) struct Parts {
     pub(super) log: &'static mut crate::events::Log,
     pub(super) dhcp: &'static mut crate::dhcp::client::Storage,
     pub(super) console: &'static mut crate::console::Console,
+    pub(super) dhcp_server: &'static mut crate::dhcp::server::Server,
 }
 
 /// Takes [`Memory`] apart.
@@ -502,6 +503,7 @@ pub(super) fn parts(memory: &'static mut Memory) -> Parts {
         log,
         dhcp,
         console,
+        dhcp_server,
     } = memory;
     Parts {
         accelerator: AcceleratorParts {
@@ -516,5 +518,6 @@ pub(super) fn parts(memory: &'static mut Memory) -> Parts {
         log,
         dhcp,
         console,
+        dhcp_server,
     }
 }

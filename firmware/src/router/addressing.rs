@@ -8,7 +8,7 @@
 use smoltcp::wire::Ipv4Cidr;
 
 use super::{Acceleration, Router};
-use crate::dhcp::client;
+use crate::dhcp::{client, server};
 use crate::events::Event;
 use crate::port::{Port, PortAddress};
 use crate::settings::{Net, Settings, WanAddress};
@@ -28,6 +28,12 @@ impl Router<'_> {
             enabled: settings.accel.enabled,
             ports: settings.accel.ports,
         });
+        if before.lan != settings.lan {
+            let lan = server::Context::new(&self.settings.lan);
+            self.services
+                .dhcp_server
+                .on_settings(self.now, lan.as_ref());
+        }
         self.follow_wan_setting(before.wan.address);
         self.address_wan();
     }

@@ -6,6 +6,7 @@
 use smoltcp::time::Instant;
 
 use super::Router;
+use crate::dhcp::server;
 use crate::events::{Event, Stored};
 use crate::settings::{self, Settings};
 use crate::store::{
@@ -75,19 +76,28 @@ impl Client for Router<'_> {
                 self.apply_settings(&settings);
                 Ok(restored)
             }
+            Kind::Leases => {
+                let Some(lan) = server::Context::new(&self.settings.lan) else {
+                    return Err(Refused::Malformed);
+                };
+                let server = &mut self.services.dhcp_server;
+                server.restore(now, &lan, version, body)?;
+                Ok(Restored::AsStored)
+            }
             // The board's, before there is a router.
-            Kind::Leases | Kind::Seed => Err(Refused::Version),
+            Kind::Seed => Err(Refused::Version),
         }
     }
 
     fn wants(&self, kind: Kind) -> bool {
         match kind {
             Kind::Settings => self.persist.settings,
-            Kind::Leases | Kind::Seed => false,
+            Kind::Leases => self.services.dhcp_server.wants_save(),
+            Kind::Seed => false,
         }
     }
 
-    fn pending(&mut self, _now: Instant, kind: Kind, out: &mut [u8]) -> Option<Pending> {
+    fn pending(&mut self, now: Instant, kind: Kind, out: &mut [u8]) -> Option<Pending> {
         match kind {
             Kind::Settings => {
                 self.persist.settings = false;
@@ -97,12 +107,19 @@ impl Client for Router<'_> {
                     length,
                 })
             }
-            Kind::Leases | Kind::Seed => None,
+            Kind::Leases => Some(Pending {
+                version: server::STORED_VERSION,
+                length: self.services.dhcp_server.encode(now, out),
+            }),
+            Kind::Seed => None,
         }
     }
 
     fn on_stored(&mut self, now: Instant, kind: Kind, result: Result<Saved, SaveError>) {
         let what = stored(kind);
+        if kind == Kind::Leases && result.is_err() {
+            self.services.dhcp_server.on_save_failed(now);
+        }
         self.event(
             now,
             match result {

@@ -17,24 +17,18 @@ use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
 
 use super::way::RouterWay;
 use super::{Counter, Router, Verdict};
-use crate::budget::LOCAL_PORT_FIRST;
-use crate::dhcp::client;
+use crate::dhcp::{client, server};
 use crate::port::{Egress, Port};
 use crate::random::Random;
-use crate::udp::{Datagram, SendUdp};
+use crate::udp::Datagram;
 use crate::wire::packet::{Ethernet, Packet, Transport, UDP_BYTES};
-
-/// Where a DHCP server listens (RFC 2131 section 4.1).
-const DHCP_SERVER_PORT: u16 = 67;
-/// Where a DHCP client listens (RFC 2131 section 4.1).
-const DHCP_CLIENT_PORT: u16 = 68;
-/// Where a resolver listens (RFC 1035 section 4.2.1).
-const DNS_PORT: u16 = 53;
 
 /// The services and what they share.
 pub(super) struct Services<'m> {
     /// The WAN's DHCP client.
     pub(super) dhcp_client: client::Client<'m>,
+    /// The LAN's DHCP server.
+    pub(super) dhcp_server: &'m mut server::Server,
     /// IP identification of the next datagram.
     pub(super) ident: u16,
 }
@@ -42,11 +36,13 @@ pub(super) struct Services<'m> {
 impl Services<'static> {
     pub(super) fn new(
         dhcp: &'static mut client::Storage,
+        dhcp_server: &'static mut server::Server,
         wan: EthernetAddress,
         random: &mut Random,
     ) -> Self {
         Self {
             dhcp_client: client::Client::new(dhcp, wan, random.next_u64()),
+            dhcp_server,
             ident: random.next_u16(),
         }
     }
@@ -55,7 +51,8 @@ impl Services<'static> {
 impl Services<'_> {
     /// When a service has something to do.
     pub(super) fn poll_at(&self) -> Option<Instant> {
-        self.dhcp_client.poll_at()
+        let due = [self.dhcp_client.poll_at(), self.dhcp_server.poll_at()];
+        due.into_iter().flatten().min()
     }
 }
 
@@ -63,7 +60,7 @@ impl Router<'_> {
     /// Whether a packet from the LAN is for the DHCP server, which hears hosts without an address.
     pub(super) fn is_dhcp_request(packet: &Packet) -> bool {
         matches!(&packet.transport, Transport::Udp(udp)
-            if udp.dst_port == DHCP_SERVER_PORT && udp.src_port == DHCP_CLIENT_PORT)
+            if udp.dst_port == server::SERVER_PORT && udp.src_port == server::CLIENT_PORT)
             && !packet.is_fragment()
     }
 
@@ -94,6 +91,7 @@ impl Router<'_> {
         self.services.dhcp_client.poll(now, out);
         self.follow_lease();
         self.poll_upgrade_transfer(now, out);
+        self.services.dhcp_server.poll(now);
     }
 
     /// A datagram for the router itself.
@@ -111,26 +109,35 @@ impl Router<'_> {
         if !packet.transport_checksum_ok(frame) {
             return self.drop(Counter::TransportChecksum);
         }
-        let (Some(datagram), Ok(_)) = (datagram(port, packet, frame), Ethernet::parse(frame))
-        else {
+        let Some(datagram) = datagram(port, packet, frame) else {
             return self.drop(Counter::LocalUnwanted);
         };
         if port == Port::Lan && self.upgrade.listens_on(datagram.dst_port) {
             self.on_upgrade_datagram(now, &datagram, out);
             return Verdict::Answer;
         }
-        let _way: &mut dyn SendUdp = &mut RouterWay {
+        let mut way = RouterWay {
             ports: &self.addresses,
             neighbors: self.neighbors,
             out,
             ident: &mut self.services.ident,
         };
-        let _when = now;
-        match (port, datagram.dst_port) {
-            (Port::Lan, DHCP_SERVER_PORT | DNS_PORT)
-            | (Port::Wan, LOCAL_PORT_FIRST..)
-            | (Port::Lan | Port::Wan | Port::Air, _) => self.drop(Counter::LocalUnwanted),
+        let event = match (port, datagram.dst_port) {
+            (Port::Lan, server::SERVER_PORT) => {
+                let Some(lan) = server::Context::new(&self.settings.lan) else {
+                    return self.drop(Counter::LocalUnwanted);
+                };
+                let server = &mut self.services.dhcp_server;
+                server.on_datagram(now, &datagram, &lan, &mut way)
+            }
+            (Port::Lan | Port::Wan | Port::Air, _) => {
+                return self.drop(Counter::LocalUnwanted);
+            }
+        };
+        if let Some(event) = event {
+            self.event(now, event);
         }
+        Verdict::Answer
     }
 }
 
