@@ -324,6 +324,8 @@ pub struct Memory {
     pub console: Console,
     /// The LAN's DHCP server: who has which address.
     pub dhcp_server: crate::dhcp::server::Server,
+    /// The LAN's resolver: answers kept, questions on their way.
+    pub dns: crate::dns::Relay,
 }
 
 impl Memory {
@@ -341,6 +343,7 @@ impl Memory {
             dhcp: crate::dhcp::client::Storage::new(),
             console: Console::new(),
             dhcp_server: crate::dhcp::server::Server::new(),
+            dns: crate::dns::Relay::new(),
         }
     }
 }

@@ -186,13 +186,14 @@ impl Router<'static> {
             dhcp,
             console,
             dhcp_server,
+            dns,
         } = accelerator::parts(memory);
         conntrack.set_seed(random.fork());
         Port::ALL
             .into_iter()
             .for_each(|port| neighbors.forget(port));
         let services =
-            services::Services::new(dhcp, dhcp_server, macs[Port::Wan.index()], &mut random);
+            services::Services::new(dhcp, dhcp_server, dns, macs[Port::Wan.index()], &mut random);
         let mut router = Self {
             conntrack,
             neighbors,

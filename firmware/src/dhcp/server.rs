@@ -388,6 +388,17 @@ impl Server {
         times.into_iter().flatten().min()
     }
 
+    /// The address of the client that calls itself so; letters of either case are the same.
+    pub fn address_of_name(&self, name: &[u8]) -> Option<Ipv4Address> {
+        let mut rows = self.table.rows().iter();
+        rows.find(|row| {
+            matches!(row.hold, Hold::Bound { .. })
+                && !name.is_empty()
+                && row.name.eq_ignore_ascii_case(name)
+        })
+        .map(|row| row.address)
+    }
+
     /// Who has which address, in the order of addresses.
     pub fn leases<'a>(
         &'a self,

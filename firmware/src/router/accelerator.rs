@@ -488,6 +488,7 @@ pub(super) struct Parts {
     pub(super) dhcp: &'static mut crate::dhcp::client::Storage,
     pub(super) console: &'static mut crate::console::Console,
     pub(super) dhcp_server: &'static mut crate::dhcp::server::Server,
+    pub(super) dns: &'static mut crate::dns::Relay,
 }
 
 /// Takes [`Memory`] apart.
@@ -504,6 +505,7 @@ pub(super) fn parts(memory: &'static mut Memory) -> Parts {
         dhcp,
         console,
         dhcp_server,
+        dns,
     } = memory;
     Parts {
         accelerator: AcceleratorParts {
@@ -519,5 +521,6 @@ pub(super) fn parts(memory: &'static mut Memory) -> Parts {
         dhcp,
         console,
         dhcp_server,
+        dns,
     }
 }

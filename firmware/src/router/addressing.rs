@@ -5,9 +5,10 @@
 //! A changed address of LAN or WAN ends all flows: their other ends know the old one. A lease that is
 //! merely renewed disturbs nothing.
 
-use smoltcp::wire::Ipv4Cidr;
+use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
 
 use super::{Acceleration, Router};
+use crate::budget::WAN_DNS_MAX;
 use crate::dhcp::{client, server};
 use crate::events::Event;
 use crate::port::{Port, PortAddress};
@@ -100,6 +101,16 @@ impl Router<'_> {
         }
     }
 
+    /// The resolvers to ask: those that the owner named, else those of the lease.
+    pub(super) fn resolvers(&self) -> [Option<Ipv4Address>; WAN_DNS_MAX] {
+        let set = self.settings.wan.dns;
+        let lease = self.services.dhcp_client.lease();
+        match lease {
+            Some(lease) if set == [None; WAN_DNS_MAX] => lease.dns,
+            Some(_) | None => set,
+        }
+    }
+
     /// Sets how a port is addressed; its MAC address stays the board's. A change ends what
     /// depended on the old address: the port's neighbors, and all flows if it is not the air.
     pub fn set_address(&mut self, port: Port, address: PortAddress) {
@@ -115,6 +126,7 @@ impl Router<'_> {
         self.neighbors.forget(port);
         match port {
             Port::Lan | Port::Wan => {
+                self.services.dns.forget();
                 self.accelerator.forget_all(self.now);
                 self.conntrack.clear();
             }

@@ -86,6 +86,9 @@ impl Host for Router<'_> {
         each_of("declined", self.accelerator.exchanges.reasons(), each);
         each_of("lender", self.accelerator.lender.counts(), each);
         each_of("stack", self.accelerator.stack.counts(), each);
+        each_of("dhcp-client", self.services.dhcp_client.counts(), each);
+        each_of("dhcp-server", self.services.dhcp_server.counts(), each);
+        each_of("dns", self.services.dns.counts(), each);
         each(
             "pool",
             "blocks-total",

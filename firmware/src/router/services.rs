@@ -18,9 +18,10 @@ use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
 use super::way::RouterWay;
 use super::{Counter, Router, Verdict};
 use crate::dhcp::{client, server};
+use crate::dns::{self, Around};
 use crate::port::{Egress, Port};
 use crate::random::Random;
-use crate::udp::Datagram;
+use crate::udp::{Datagram, SendUdp};
 use crate::wire::packet::{Ethernet, Packet, Transport, UDP_BYTES};
 
 /// The services and what they share.
@@ -29,6 +30,10 @@ pub(super) struct Services<'m> {
     pub(super) dhcp_client: client::Client<'m>,
     /// The LAN's DHCP server.
     pub(super) dhcp_server: &'m mut server::Server,
+    /// The LAN's resolver.
+    pub(super) dns: &'m mut dns::Relay,
+    /// Draws the relay's ids and ports.
+    random: Random,
     /// IP identification of the next datagram.
     pub(super) ident: u16,
 }
@@ -37,12 +42,15 @@ impl Services<'static> {
     pub(super) fn new(
         dhcp: &'static mut client::Storage,
         dhcp_server: &'static mut server::Server,
+        dns: &'static mut dns::Relay,
         wan: EthernetAddress,
         random: &mut Random,
     ) -> Self {
         Self {
             dhcp_client: client::Client::new(dhcp, wan, random.next_u64()),
             dhcp_server,
+            dns,
+            random: random.fork(),
             ident: random.next_u16(),
         }
     }
@@ -51,7 +59,11 @@ impl Services<'static> {
 impl Services<'_> {
     /// When a service has something to do.
     pub(super) fn poll_at(&self) -> Option<Instant> {
-        let due = [self.dhcp_client.poll_at(), self.dhcp_server.poll_at()];
+        let due = [
+            self.dhcp_client.poll_at(),
+            self.dhcp_server.poll_at(),
+            self.dns.poll_at(),
+        ];
         due.into_iter().flatten().min()
     }
 }
@@ -92,6 +104,9 @@ impl Router<'_> {
         self.follow_lease();
         self.poll_upgrade_transfer(now, out);
         self.services.dhcp_server.poll(now);
+        if self.services.dns.poll_at().is_some_and(|at| at <= now) {
+            self.with_dns(out, |dns, way, around| dns.poll(now, way, around));
+        }
     }
 
     /// A datagram for the router itself.
@@ -116,28 +131,73 @@ impl Router<'_> {
             self.on_upgrade_datagram(now, &datagram, out);
             return Verdict::Answer;
         }
-        let mut way = RouterWay {
-            ports: &self.addresses,
-            neighbors: self.neighbors,
-            out,
-            ident: &mut self.services.ident,
-        };
-        let event = match (port, datagram.dst_port) {
+        match (port, datagram.dst_port) {
             (Port::Lan, server::SERVER_PORT) => {
+                let mut way = RouterWay {
+                    ports: &self.addresses,
+                    neighbors: self.neighbors,
+                    out,
+                    ident: &mut self.services.ident,
+                };
                 let Some(lan) = server::Context::new(&self.settings.lan) else {
                     return self.drop(Counter::LocalUnwanted);
                 };
                 let server = &mut self.services.dhcp_server;
-                server.on_datagram(now, &datagram, &lan, &mut way)
+                if let Some(event) = server.on_datagram(now, &datagram, &lan, &mut way) {
+                    self.event(now, event);
+                }
+            }
+            (Port::Lan, dns::PORT) => {
+                self.with_dns(out, |dns, way, around| {
+                    dns.on_datagram(now, &datagram, way, around);
+                });
+            }
+            (Port::Wan, asked_from) if self.services.dns.owns_port(asked_from) => {
+                self.with_dns(out, |dns, way, around| {
+                    dns.on_datagram(now, &datagram, way, around);
+                });
             }
             (Port::Lan | Port::Wan | Port::Air, _) => {
                 return self.drop(Counter::LocalUnwanted);
             }
-        };
-        if let Some(event) = event {
-            self.event(now, event);
         }
         Verdict::Answer
+    }
+
+    /// Lends the relay what it needs to know; nothing happens without a LAN.
+    fn with_dns<E: Egress>(
+        &mut self,
+        out: &mut E,
+        work: impl FnOnce(&mut dns::Relay, &mut dyn SendUdp, &mut Around<'_>),
+    ) {
+        let Some(lan) = self.addresses[Port::Lan.index()].cidr else {
+            return;
+        };
+        let resolvers = self.resolvers();
+        let Services {
+            dhcp_server,
+            dns,
+            random,
+            ident,
+            ..
+        } = &mut self.services;
+        let mut way = RouterWay {
+            ports: &self.addresses,
+            neighbors: self.neighbors,
+            out,
+            ident,
+        };
+        let hosts = |name: &[u8]| dhcp_server.address_of_name(name);
+        let mut around = Around {
+            lan,
+            wan: self.addresses[Port::Wan.index()]
+                .cidr
+                .map(|wan| wan.address()),
+            resolvers,
+            hosts: &hosts,
+            random,
+        };
+        work(dns, &mut way, &mut around);
     }
 }
 

@@ -45,7 +45,7 @@ pub fn setup(minutes: u64, seed: u64) -> Setup {
     let mut setup = Setup::new(seed);
     setup.provider_lease_s = Some(LEASE_S);
     setup.count_hertz = Some(COUNT_HERTZ);
-    setup.guest = false;
+    setup.guest = true;
     setup.console = vec![
         "set lan.pool auto".to_string(),
         format!("set lan.lease {LAN_LEASE_S}"),
