@@ -60,8 +60,8 @@ pub fn setup(minutes: u64, seed: u64) -> Setup {
         }
     }
     setup.limit_us = minutes * MINUTE_US;
-    // The last flows' timeouts: a closed connection is kept for four minutes.
-    setup.rest_us = 15 * MINUTE_US;
+    // The last half hour, and the last flows' timeouts: a closed connection is kept for four minutes.
+    setup.rest_us = 30 * MINUTE_US;
     setup
 }
 
