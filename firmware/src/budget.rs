@@ -264,6 +264,15 @@ pub const STORE_ERASE_LOOK: Duration = Duration::from_millis(5);
 /// Longest save at boot: an erase of the slowest chip, 20 s, and the record.
 pub const STORE_SAVE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The main loop must come round in this time, µs, or the machine is reset: twice its longest sleep (4 s). A turn takes
+/// milliseconds; the longest thing done in one is a report on a console that does not move.
+pub const WATCHDOG_US: u32 = 8_000_000;
+/// A button is down or up once it has been so for this long: contacts bounce for some 10 ms.
+pub const BUTTON_DEBOUNCE: Duration = Duration::from_millis(50);
+/// How often a button is looked at while nothing else wakes the machine; a press shorter than this may be missed.
+pub const BUTTON_LOOK: Duration = Duration::from_millis(100);
+/// A button held so long asks for the factory's settings; shorter, for a reboot.
+pub const BUTTON_LONG: Duration = Duration::from_secs(5);
 /// Arrivals of frames after a boot whose times all go into the random numbers: two bits each would fill a key.
 pub const ARRIVALS_ABSORBED: u8 = 128;
 /// Later one arrival in so long goes in: costs nothing, and undoes a state that leaked.

@@ -46,6 +46,8 @@ pub mod store;
 
 pub mod upgrade;
 
+pub mod button;
+
 pub mod budget;
 pub mod counters;
 pub mod random;

@@ -27,5 +27,8 @@ pub mod soc;
 pub mod console;
 pub mod log;
 
+pub mod panel;
+pub mod watchdog;
+
 pub mod pci;
 pub mod virtio;

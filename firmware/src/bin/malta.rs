@@ -11,13 +11,14 @@
 use core::cell::RefCell;
 use core::fmt::Write;
 
-use firmware::budget::Memory;
+use firmware::budget::{Memory, WATCHDOG_US};
 use firmware::events::{Event, Text};
 use firmware::port::{Egress, Full, Port};
 use firmware::random::BootEntropy;
 use firmware::router::{Action, Router, Verdict};
 use hal_mips::arch::cell::TakeCell;
 use hal_mips::arch::keep::{self, Reason};
+use hal_mips::arch::watchdog::CountWatchdog;
 use hal_mips::arch::{cp0, exception, time};
 use hal_mips::console::Console;
 use hal_mips::dma::{Frame, FramePool};
@@ -28,6 +29,7 @@ use hal_mips::pci;
 use hal_mips::soc::uart::{Uart, WAIT_LOOKS};
 use hal_mips::soc::{i8254, i8259};
 use hal_mips::virtio::{Memory as VirtioMemory, VirtioNet};
+use hal_mips::watchdog::Watchdog;
 use smoltcp::time::Instant;
 use smoltcp::wire::EthernetAddress;
 use virtio_drivers::transport::pci::PciTransport;
@@ -71,7 +73,6 @@ fn main() -> ! {
         time::set_rate(hertz);
     }
     i8259::init(&mut blocks.pic, SERIAL_LINES | pci::IRQ_LINES);
-    cp0::set_wake_mask(cp0::IM_BOARD | cp0::IM_TIMER);
     greet(&mut console, &last, rate);
     let mut jitter = [0; JITTER_READINGS];
     i8254::jitter(&mut blocks.timer, cp0::count, &mut jitter);
@@ -102,7 +103,10 @@ fn main() -> ! {
     );
     // An empty line, for the first prompt.
     router.on_console_input(b'\n');
+    let mut watchdog = CountWatchdog::new();
+    let _timeout_us = watchdog.start(WATCHDOG_US);
     loop {
+        watchdog.feed();
         ports.turn(&mut router);
         let typed = serve_console(&mut router, &mut console);
         act(
@@ -369,6 +373,15 @@ fn greet(console: &mut Terminal, last: &keep::Record, rate: Option<u32>) {
                 last.message(),
                 last.epc,
                 last.bad_address,
+                last.crashes
+            ),
+        ),
+        Reason::Watchdog => say(
+            console,
+            format_args!(
+                "start: after the watchdog: the main loop was stuck at {:08x}, {} ({} crashes)",
+                last.epc,
+                last.message(),
                 last.crashes
             ),
         ),

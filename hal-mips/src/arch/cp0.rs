@@ -1,6 +1,7 @@
 //! Coprocessor 0 registers, and sleeping until an interrupt.
 //!
-//! Interrupts are disabled (`Status.IE` = 0) all the time but inside [`sleep`]: they wake, they do not run anything.
+//! Board interrupts are masked all the time but inside [`sleep`]: they wake, they do not run anything. The timer alone may
+//! interrupt elsewhere, and then it is the watchdog's ([`watch`]): it does not return.
 //! Hazards are covered by three `ssnop`s, as the 4K cores ask for; release 1 has no `ehb`.
 
 use core::arch::{asm, global_asm};
@@ -43,18 +44,39 @@ read!(
 /// Sets Compare, ticks, which also clears a pending timer interrupt.
 #[inline(always)]
 pub fn set_compare(ticks: u32) {
-    // SAFETY: only moves the next timer interrupt, and none runs outside `sleep`.
+    // SAFETY: only moves the next timer interrupt.
     unsafe {
         asm!(".set noat", "mtc0 {}, $11", "ssnop", "ssnop", "ssnop", in(reg) ticks, options(nomem, nostack, preserves_flags))
     };
 }
 
-/// Chooses the interrupts that end [`sleep`]; `IE` stays 0.
+/// Chooses the interrupts that end the next [`sleep`], and takes none before it: `IE` becomes 0.
+#[inline(always)]
 pub fn set_wake_mask(mask: u32) {
-    let value = (status() & !0xff00) | (mask & 0xff00);
-    // SAFETY: IE is 0, so a mask bit alone lets nothing run.
+    set_status((status() & !(MASKS | IE)) | (mask & MASKS));
+}
+
+/// Lets the timer alone interrupt whatever runs: Compare is the watchdog's deadline from here on.
+#[inline(always)]
+pub(super) fn watch() {
+    set_status((status() & !MASKS) | IM_TIMER | IE);
+}
+
+/// Takes no interrupt any more.
+pub(super) fn disable_interrupts() {
+    set_status(status() & !IE);
+}
+
+/// `Status.IE`.
+const IE: u32 = 1;
+/// `Status.IM`, all of it.
+const MASKS: u32 = 0xff00;
+
+#[inline(always)]
+fn set_status(value: u32) {
+    // SAFETY: the callers change IE and IM alone; no interrupt handler returns to code outside `hal_sleep`.
     unsafe {
-        asm!(".set noat", "mtc0 {}, $12", "ssnop", "ssnop", "ssnop", in(reg) value, options(nomem, nostack, preserves_flags))
+        asm!(".set noat", "mtc0 {}, $12", "ssnop", "ssnop", "ssnop", in(reg) value, options(nostack, preserves_flags))
     };
 }
 

@@ -3,9 +3,10 @@
 //! Follows: MIPS32 volume III (release 1), chapter 6: with `Status.BEV`=0 the vectors are TLB refill
 //! 0x80000000, cache error 0xa0000100, everything else 0x80000180.
 //!
-//! An interrupt can only be taken inside `hal_sleep` (`cp0.rs`); its handler returns behind the `wait`
-//! with interrupts off. Everything else is a crash: registers to a static frame, a stack of its own (the
-//! old one may be what broke), a report on the console, a record in kept memory, reset.
+//! An interrupt inside `hal_sleep` (`cp0.rs`) only wakes: its handler returns behind the `wait` with interrupts off.
+//! Elsewhere none but the watchdog's timer can come (`watchdog.rs`), and that is a crash like all the rest: registers
+//! to a static frame, a stack of its own (the old one may be what broke), a report on the console, a record in
+//! kept memory, reset.
 
 use core::arch::global_asm;
 use core::fmt::{self, Write};
@@ -53,7 +54,7 @@ hal_general:
     la      $k1, hal_sleep_begin
     subu    $k0, $k0, $k1
     sltiu   $k0, $k0, hal_sleep_end - hal_sleep_begin + 4
-    beqz    $k0, hal_crash           # an interrupt where none can be
+    beqz    $k0, hal_crash           # outside the sleep: the watchdog's, or one that cannot be
      nop
     la      $k1, hal_sleep_end
     mtc0    $k1, $14
@@ -313,9 +314,31 @@ fn record(reason: Reason, epc: u32, cause: u32, bad_address: u32, message: fmt::
     keep::store(&mut record);
 }
 
+/// The main loop did not come round: where it was is all there is to tell.
+fn watchdog_expired(frame: &Frame) -> ! {
+    let caller = frame.general[31];
+    record(
+        Reason::Watchdog,
+        frame.epc,
+        frame.cause,
+        0,
+        format_args!("called from {caller:08x}"),
+    );
+    report("watchdog", |out| {
+        writeln!(
+            out,
+            "    the main loop is stuck at {:08x}, called from {caller:08x}, stack {:08x}",
+            frame.epc, frame.general[29]
+        )
+    })
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn hal_exception(frame: &Frame) -> ! {
     let code = frame.cause >> 2 & 31;
+    if code == 0 && frame.cause & frame.status & cp0::IM_TIMER != 0 {
+        watchdog_expired(frame)
+    }
     let text = if (2..=3).contains(&code) && stack::is_guard(frame.bad_address as usize) {
         "the stack ran over"
     } else {
@@ -353,6 +376,8 @@ extern "C" fn hal_exception(frame: &Frame) -> ! {
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
+    // The report has its own bounds; a watchdog that expires in it would tell of itself instead.
+    cp0::disable_interrupts();
     match info.location() {
         Some(place) => {
             record(

@@ -25,15 +25,18 @@ pub enum Reason {
     Panic,
     /// A processor exception.
     Exception,
+    /// The main loop did not come round in its time; `epc` holds where it was, the message who had called.
+    Watchdog,
 }
 
 impl Reason {
-    const ALL: [Reason; 5] = [
+    const ALL: [Reason; 6] = [
         Reason::Power,
         Reason::External,
         Reason::Requested,
         Reason::Panic,
         Reason::Exception,
+        Reason::Watchdog,
     ];
 
     fn code(self) -> u32 {
@@ -43,6 +46,7 @@ impl Reason {
             Reason::Requested => 2,
             Reason::Panic => 3,
             Reason::Exception => 4,
+            Reason::Watchdog => 5,
         }
     }
 
@@ -61,6 +65,7 @@ impl Reason {
             Reason::Requested => "reboot was asked for",
             Reason::Panic => "panic",
             Reason::Exception => "processor exception",
+            Reason::Watchdog => "watchdog",
         }
     }
 }

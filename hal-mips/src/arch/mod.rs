@@ -5,6 +5,7 @@
 pub mod cell;
 pub mod keep;
 pub mod time;
+pub mod watchdog;
 
 #[cfg(target_arch = "mips")]
 pub mod boot;

@@ -75,7 +75,7 @@ const fn scale(hertz: u32) -> u32 {
 mod clock {
     use super::Extender;
     use crate::arch::cell::MainCell;
-    use crate::arch::cp0;
+    use crate::arch::{cp0, watchdog};
 
     /// Assumed until [`set_rate`]: Count of a 200 MHz core.
     const HERTZ_ASSUMED: u32 = 100_000_000;
@@ -97,12 +97,23 @@ mod clock {
         CLOCK.with(|clock| clock.advance(cp0::count())).unwrap_or(0)
     }
 
-    /// Sleeps until an interrupt of the wake mask, or `micros` have passed; at most [`SLEEP_US_MAX`](super::SLEEP_US_MAX).
+    /// Ticks of Count that `micros` take, rounded up.
+    pub(in crate::arch) fn ticks(micros: u32) -> Option<u32> {
+        CLOCK.with(|clock| clock.ticks(micros))
+    }
+
+    /// Sleeps until an interrupt of the board, or `micros` have passed; at most [`SLEEP_US_MAX`](super::SLEEP_US_MAX).
+    ///
+    /// A watchdog that runs goes on counting and may end the sleep early, but never resets the machine in it: its
+    /// deadline is put back in force, unchanged, before this returns.
     pub fn sleep(micros: u32) {
-        let Some(ticks) = CLOCK.with(|clock| clock.ticks(micros.min(super::SLEEP_US_MAX))) else {
+        let Some(ticks) = ticks(micros.min(super::SLEEP_US_MAX)) else {
             return;
         };
-        let target = cp0::count().wrapping_add(ticks);
+        // From here to the watchdog's return the timer is the sleep's; nothing in between waits for anything else.
+        cp0::set_wake_mask(cp0::IM_BOARD | cp0::IM_TIMER);
+        let now = cp0::count();
+        let target = now.wrapping_add(watchdog::earlier(now, ticks));
         cp0::set_compare(target);
         // Compare matches on equality: if Count has run past it meanwhile, the interrupt is a whole wrap away.
         if (target.wrapping_sub(cp0::count()) as i32) > 0 {
@@ -110,9 +121,12 @@ mod clock {
         }
         // A pending timer interrupt must not cut the next sleep short.
         cp0::set_compare(cp0::count().wrapping_sub(1));
+        watchdog::resume();
     }
 }
 
+#[cfg(target_arch = "mips")]
+pub(super) use clock::ticks;
 #[cfg(target_arch = "mips")]
 pub use clock::{micros, set_rate, sleep};
 
@@ -152,6 +166,43 @@ mod tests {
         }
         let micros = clock.advance(count);
         assert!(micros.abs_diff(86_400_000_000) < 4_000, "{micros}");
+    }
+
+    #[test]
+    fn s14_time_goes_on_evenly_over_2_31_and_2_32_ticks_at_every_phase() {
+        // A step that is a whole number of us, read at the longest interval the main loop allows and across both marks.
+        const STEP: u32 = 400_000_000; // 4 s at 100 MHz
+        for start in [0, 1, (1 << 31) - 1, 1 << 31, u32::MAX - STEP, u32::MAX] {
+            let mut clock = Extender::new(start, 100_000_000);
+            let mut count = start;
+            let mut last = 0;
+            for _ in 0..25 {
+                count = count.wrapping_add(STEP);
+                let now = clock.advance(count);
+                let step = now - last;
+                assert!((3_999_999..=4_000_000).contains(&step), "{start} {step}");
+                last = now;
+            }
+        }
+    }
+
+    #[test]
+    fn s14_a_year_of_wraps_passes_49_days_and_is_right_to_two_seconds() {
+        // 4 s a reading; the scale is rounded by less than 2^-32 us a tick.
+        const STEP: u32 = 800_000_000;
+        let mut clock = Extender::new(0x8000_0000, 200_000_000);
+        let mut count = 0x8000_0000u32;
+        let mut last = 0;
+        let readings = 365 * 86_400 / 4;
+        for reading in 1..=readings as u64 {
+            count = count.wrapping_add(STEP);
+            let now = clock.advance(count);
+            assert!(now > last, "reading {reading} went back");
+            assert!(now.abs_diff(reading * 4_000_000) < 2_000_000, "{now}");
+            last = now;
+        }
+        assert!(last > 1 << 44);
+        assert!(i64::try_from(last).is_ok());
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct Blocks {
     pub gt64120: Mmio,
     /// The monitor flash, [`FLASH_BYTES`] on a 32-bit bus.
     pub flash: Mmio,
+    /// LEDs and display, in the FPGA.
+    pub panel: Mmio,
 }
 
 static BLOCKS: TakeCell<Option<Blocks>> = TakeCell::new(Some(Blocks {
@@ -48,6 +50,8 @@ static BLOCKS: TakeCell<Option<Blocks>> = TakeCell::new(Some(Blocks {
     gt64120: unsafe { Mmio::new(KSEG1 + 0x1be0_0000) },
     // SAFETY: as above.
     flash: unsafe { Mmio::new(KSEG1 + 0x1e00_0000) },
+    // SAFETY: as above; only LEDBAR and the display's registers are used.
+    panel: unsafe { Mmio::new(KSEG1 + 0x1f00_0400) },
 }));
 
 impl Blocks {

@@ -65,7 +65,23 @@ pub fn download(
     size: u64,
     trace: &TraceTo,
 ) -> Result<(Outcome, Report), String> {
+    download_after(0, lines, behind, accel, size, trace)
+}
+
+/// As [`download`], by routers that have been up for `uptime_us`.
+///
+/// # Errors
+/// A text when it was not whole or broke a rule.
+pub fn download_after(
+    uptime_us: u64,
+    lines: &[Lines],
+    behind: usize,
+    accel: bool,
+    size: u64,
+    trace: &TraceTo,
+) -> Result<(Outcome, Report), String> {
     let mut setup = Setup::new(42);
+    setup.uptime_us = uptime_us;
     setup.lines = lines.to_vec();
     setup.accel = accel;
     setup.limit_us = 3_600_000_000;

@@ -80,6 +80,8 @@ impl Count {
 pub struct Node<'m> {
     router: Router<'m>,
     count: Option<Count>,
+    /// What the router's clock shows more than the simulation's, µs.
+    uptime_us: u64,
     slots: Slots,
     at: Option<u64>,
     polls: u64,
@@ -96,6 +98,7 @@ impl Node<'static> {
         Self {
             router: Router::new(memory, macs, Random::repeatable(seed)),
             count: None,
+            uptime_us: 0,
             slots: Slots::default(),
             at: Some(0),
             polls: 0,
@@ -115,12 +118,20 @@ impl Node<'_> {
         self
     }
 
+    /// It has been up for so long before the simulation began.
+    #[must_use]
+    pub fn up_for(mut self, uptime_us: u64) -> Self {
+        self.uptime_us = uptime_us;
+        self
+    }
+
     /// The router's own time.
     fn time(&mut self, now_us: u64) -> Instant {
-        instant(match &mut self.count {
+        let own_us = match &mut self.count {
             Some(count) => count.micros(now_us),
             None => now_us,
-        })
+        };
+        instant(self.uptime_us + own_us)
     }
 
     /// When `poll` is due.

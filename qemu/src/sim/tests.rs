@@ -263,3 +263,33 @@ fn a_day_of_leases_flows_and_wraps_leaves_the_routers_as_they_were() {
     assert!(figures.stitched >= 24, "{figures:?}");
     assert!(figures.wraps > 3_000, "{figures:?}");
 }
+
+#[test]
+fn s14_a_download_over_both_lines_does_not_notice_how_long_the_routers_have_been_up() {
+    const DAY_US: u64 = 86_400_000_000;
+    let run = |uptime_us| {
+        on_large_stack(move || {
+            let lines = efficiency::lines();
+            let trace = TraceTo::default();
+            efficiency::download_after(uptime_us, &lines, 0, true, 4 << 20, &trace)
+                .map(|(outcome, report)| (outcome.end_us, report.hash))
+        })
+        .unwrap_or_else(|fault| panic!("up for {uptime_us} us: {fault}"))
+    };
+    let usual = run(0);
+    // The download begins after 3 s and takes 2.3 s: every count of ticks, us, ms and s that has 31 or 32 bits goes over
+    // within it. Whole seconds only, so that timers of one second fall alike.
+    for uptime_s in [
+        (1 << 31) / 1_000_000,       // us in 31 bits, 35.8 minutes
+        (1 << 32) / 1_000_000,       // us in 32 bits, and Count at 1 MHz
+        (1_u64 << 32) / 100_000_000, // Count at 100 MHz
+        (1_u64 << 31) / 1_000,       // ms in 31 bits, 24.9 days
+        (1_u64 << 32) / 1_000,       // ms in 32 bits, 49.7 days
+        365 * 86_400,
+    ] {
+        let uptime_us = uptime_s.saturating_sub(4) * 1_000_000;
+        assert_eq!(run(uptime_us), usual, "up for {uptime_us} us");
+    }
+    // Not a whole second: what falls otherwise may move, but the download is whole.
+    run(49 * DAY_US + 61_635_000_001);
+}

@@ -129,6 +129,8 @@ pub struct Setup {
     pub provider_lease_s: Option<u32>,
     /// The routers' time is made of a 32-bit counter of this rate, which starts shortly before its wrap.
     pub count_hertz: Option<u32>,
+    /// How long the routers have been up when the run begins, µs.
+    pub uptime_us: u64,
     /// Each LAN has a host that gets its address from the router and opens a flow a minute.
     pub guest: bool,
     /// Splitting is on, on the first router.
@@ -157,6 +159,7 @@ impl Setup {
             client_mtu: 1_500,
             provider_lease_s: None,
             count_hertz: None,
+            uptime_us: 0,
             guest: false,
             accel: true,
             console: Vec::new(),
@@ -389,7 +392,9 @@ impl World<'_> {
     fn boot(&mut self, index: usize, memory: &'static mut Memory) -> Node<'static> {
         self.boots += 1;
         let seed = Rng::new(self.setup.seed ^ (self.boots << 48)).next_u64();
-        Node::new(memory, macs(index), seed).with_count(self.setup.count_hertz)
+        Node::new(memory, macs(index), seed)
+            .with_count(self.setup.count_hertz)
+            .up_for(self.setup.uptime_us)
     }
 
     fn configure(&mut self, index: usize) {
