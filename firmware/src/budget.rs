@@ -267,6 +267,8 @@ pub const STORE_SAVE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The main loop must come round in this time, µs, or the machine is reset: twice its longest sleep (4 s). A turn takes
 /// milliseconds; the longest thing done in one is a report on a console that does not move.
 pub const WATCHDOG_US: u32 = 8_000_000;
+/// How often lights and display are brought up to date: faster than an eye asks for.
+pub const PANEL_INTERVAL: Duration = Duration::from_millis(250);
 /// A button is down or up once it has been so for this long: contacts bounce for some 10 ms.
 pub const BUTTON_DEBOUNCE: Duration = Duration::from_millis(50);
 /// How often a button is looked at while nothing else wakes the machine; a press shorter than this may be missed.

@@ -22,10 +22,13 @@ mod desk;
 mod forward;
 mod host;
 mod icmp;
+mod panel;
 mod persist;
 mod services;
 pub mod upgrade;
 mod way;
+
+pub use panel::{Machine, PANEL_CHARACTERS, Panel};
 
 use accelerator::{Accelerator, Lent, Parts};
 use smoltcp::time::Instant;
@@ -156,6 +159,7 @@ pub struct Router<'m> {
     /// Identifiers and ports of the router's own services.
     random: Random,
     stirring: Stirring,
+    machine: Machine,
     settings: Settings,
     persist: persist::Persist,
     /// The time of the last call, for the console's ages.
@@ -202,6 +206,7 @@ impl Router<'static> {
             log,
             random,
             stirring: Stirring::default(),
+            machine: Machine::default(),
             settings: Settings::new(),
             persist: persist::Persist::default(),
             now: Instant::ZERO,

@@ -11,21 +11,24 @@
 use core::cell::RefCell;
 use core::fmt::Write;
 
-use firmware::budget::{Memory, WATCHDOG_US};
+use firmware::budget::{Memory, PANEL_INTERVAL, WATCHDOG_US};
+use firmware::button::{Press, ResetButton};
 use firmware::events::{Event, Text};
 use firmware::port::{Egress, Full, Port};
 use firmware::random::BootEntropy;
-use firmware::router::{Action, Router, Verdict};
+use firmware::router::{Action, Machine, Router, Verdict};
 use hal_mips::arch::cell::TakeCell;
 use hal_mips::arch::keep::{self, Reason};
 use hal_mips::arch::watchdog::CountWatchdog;
-use hal_mips::arch::{cp0, exception, time};
+use hal_mips::arch::{cp0, exception, stack, time};
 use hal_mips::console::Console;
 use hal_mips::dma::{Frame, FramePool};
 use hal_mips::frame_io::FrameIo;
 use hal_mips::log;
 use hal_mips::mmio::{Mmio, malta};
+use hal_mips::panel::{Button, Buttons, Led, Leds, NoButtons};
 use hal_mips::pci;
+use hal_mips::soc::malta_panel::MaltaPanel;
 use hal_mips::soc::uart::{Uart, WAIT_LOOKS};
 use hal_mips::soc::{i8254, i8259};
 use hal_mips::virtio::{Memory as VirtioMemory, VirtioNet};
@@ -103,11 +106,15 @@ fn main() -> ! {
     );
     // An empty line, for the first prompt.
     router.on_console_input(b'\n');
+    let mut case = Case::new(blocks.panel);
     let mut watchdog = CountWatchdog::new();
     let _timeout_us = watchdog.start(WATCHDOG_US);
     loop {
         watchdog.feed();
         ports.turn(&mut router);
+        if let Some(press) = case.turn(&router) {
+            act(router.on_press(press), &mut console);
+        }
         let typed = serve_console(&mut router, &mut console);
         act(
             router.poll_console(now(), console.room(), &mut console),
@@ -135,12 +142,19 @@ fn serve_console(router: &mut Router<'_>, console: &mut Terminal) -> bool {
         let Some(byte) = console.read() else {
             return served > 0;
         };
+        if matches!(byte, b'\r' | b'\n') {
+            router.set_machine(Machine {
+                // 256 KiB.
+                stack_deepest: stack::deepest() as u32,
+                stack_bytes: stack::size() as u32,
+            });
+        }
         router.on_console_input(byte);
     }
     most > 0
 }
 
-/// Does what was asked for on the console.
+/// Does what was asked for on the console, or by the button.
 fn act(action: Action, console: &mut Terminal) {
     match action {
         Action::None => {}
@@ -151,10 +165,16 @@ fn act(action: Action, console: &mut Terminal) {
         Action::Panic => panic!("asked for on the console"),
         Action::Hang => {
             goodbye(console);
-            loop {
-                core::hint::spin_loop();
-            }
+            hang()
         }
+    }
+}
+
+/// A main loop that is stuck; the watchdog ends it.
+#[inline(never)]
+fn hang() -> ! {
+    loop {
+        core::hint::spin_loop();
     }
 }
 
@@ -162,6 +182,46 @@ fn act(action: Action, console: &mut Terminal) {
 fn goodbye(console: &mut Terminal) {
     let end = time::micros() + GOODBYE_US;
     while console.drain(SERIAL_BYTES) && time::micros() < end {}
+}
+
+/// Lights, display, and the button that Malta lacks (its switches are no buttons, and QEMU reads them as 0).
+struct Case {
+    panel: MaltaPanel<Mmio>,
+    buttons: NoButtons,
+    reset: ResetButton,
+    /// When it is looked at again; nothing wakes the machine for it.
+    due: Instant,
+}
+
+impl Case {
+    fn new(regs: Mmio) -> Self {
+        let mut panel = MaltaPanel::new(regs);
+        panel.set(Led::Power, true);
+        let now = now();
+        Self {
+            panel,
+            buttons: NoButtons,
+            reset: ResetButton::new(now),
+            due: now,
+        }
+    }
+
+    fn turn(&mut self, router: &Router<'_>) -> Option<Press> {
+        let now = now();
+        let is_pressed = self.buttons.is_pressed(Button::Reset);
+        let press = self.reset.sample(now, is_pressed);
+        if now < self.due {
+            return press;
+        }
+        self.due = now + PANEL_INTERVAL;
+        let shown = router.panel();
+        self.panel.set(Led::Wan, shown.wan);
+        self.panel.set(Led::Lan, shown.lan);
+        self.panel.set(Led::Air, shown.air);
+        self.panel.set(Led::Peer, shown.peer);
+        self.panel.show(&shown.text);
+        press
+    }
 }
 
 /// The cards, and the frames that are in none of them.

@@ -108,6 +108,12 @@ impl Host for Router<'_> {
         each("pool", "sessions", sessions as u64);
         each("pool", "lendings", lendings as u64);
         each("pool", "flows", self.conntrack.len() as u64);
+        each(
+            "machine",
+            "stack-deepest",
+            self.machine.stack_deepest.into(),
+        );
+        each("machine", "stack-bytes", self.machine.stack_bytes.into());
         for (i, peer) in self.accelerator.peers.iter().enumerate() {
             const NAMES: [&str; 4] = ["0-bytes", "1-bytes", "2-bytes", "3-bytes"];
             if let (Some(name), Some(_)) = (NAMES.get(i), peer.address()) {

@@ -835,3 +835,29 @@ proptest! {
         bench.router.neighbors.check();
     }
 }
+
+#[test]
+fn the_panel_shows_the_line_and_a_long_press_brings_the_factorys_settings_back() {
+    let mut bench = Bench::new();
+    let panel = bench.router.panel();
+    assert!(panel.wan && panel.lan && panel.air && !panel.peer);
+    assert_eq!(panel.text, "UP");
+    bench.router.set_address(
+        Port::Wan,
+        PortAddress {
+            mac: WAN_MAC,
+            cidr: None,
+            gateway: None,
+        },
+    );
+    assert_eq!(bench.router.panel().text, "NO WAN");
+    let mut settings = bench.router.settings;
+    settings.set("lan.address", "192.168.7.1/24").unwrap();
+    bench.router.apply_settings(&settings);
+    let short = crate::button::Press::Reboot;
+    assert_eq!(bench.router.on_press(short), Action::Reboot);
+    assert_eq!(bench.router.settings, settings);
+    let long = crate::button::Press::Defaults;
+    assert_eq!(bench.router.on_press(long), Action::Reboot);
+    assert_eq!(bench.router.settings, Settings::new());
+}

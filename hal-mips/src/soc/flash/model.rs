@@ -483,8 +483,8 @@ impl Chip {
                 self.words += 1;
                 let old = self.word(at);
                 // A chip of AMD's tries for ever, then says so, when it shall set a bit.
-                let sets_bits =
-                    self.part.command_set == CommandSet::Amd && old & datum != datum & self.ones();
+                let sets_bits = self.part.command_set == CommandSet::Amd
+                    && old & datum != datum & self.ones();
                 let fails = sets_bits || self.faults.program_fails.contains(&sector);
                 if fails {
                     self.half(operation);
