@@ -280,9 +280,10 @@ impl Upgrade {
         Ok(())
     }
 
-    /// Whether a transfer, the writing, or the reset that follows is under way.
+    /// Whether a transfer, the writing, or the reset that follows is under way. A refused sender that is still told so
+    /// does not count.
     pub const fn is_busy(&self) -> bool {
-        self.staging.is_some() || self.written.is_some() || !matches!(self.source, Source::None)
+        self.staging.is_some() || self.written.is_some()
     }
 
     /// Whether a transfer has the console's line.
