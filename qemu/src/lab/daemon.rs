@@ -17,6 +17,7 @@ use crate::lab::signals::{self, Signals};
 use crate::lab::state::{CONTROL, StateDirectory};
 use crate::machine::Machine;
 use anyhow::{Context, Result, bail};
+use firmware::store::provision;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -53,6 +54,8 @@ struct Router {
     plan: RouterPlan,
     machine: Machine,
     console: Console,
+    /// Whether its settings are typed in too: without DHCP.
+    typed: bool,
     configured: AtomicBool,
 }
 
@@ -131,6 +134,7 @@ fn start(state: &StateDirectory, config: &Config, plan: &Plan) -> Result<Lab> {
             plan: plan.clone(),
             machine,
             console: Console::new(&sockets.console)?,
+            typed: !config.dhcp,
             configured: AtomicBool::new(false),
         });
         let console = sockets.console;
@@ -171,12 +175,19 @@ fn start(state: &StateDirectory, config: &Config, plan: &Plan) -> Result<Lab> {
     })
 }
 
-/// The file of a router's flash; a new one holds the image alone.
+/// The file of a router's flash; a new one holds the image, and the settings as if its owner had saved them.
 fn flash_of(state: &StateDirectory, plan: &RouterPlan) -> Result<PathBuf> {
     let path = state.file(&format!("router-{}.flash", plan.name));
     if !path.is_file() {
         let elf = std::fs::read(state.file("image.elf")).context("the lab has no image")?;
-        let flash = crate::image::flash_image(&crate::image::pack(&elf)?)?;
+        let mut flash = crate::image::flash_image(&crate::image::pack(&elf)?)?;
+        let settings = plan.stored()?;
+        if let Err(error) = provision(&mut flash, &settings) {
+            bail!(
+                "the settings of router {} cannot be stored: {error:?}",
+                plan.name
+            );
+        }
         std::fs::write(&path, flash).with_context(|| path.display().to_string())?;
     }
     Ok(path)
@@ -382,7 +393,7 @@ impl Router {
             .wait_prompt(from, BOOT_TIMEOUT)
             .with_context(what)?;
         progress(format!("router {name} has booted"))?;
-        for (key, value) in &self.plan.settings {
+        for (key, value) in self.plan.settings.iter().filter(|_| self.typed) {
             let command = format!("set {key} {value}");
             let answer = self
                 .console

@@ -12,6 +12,8 @@
 //! Without routers the clients sit on the internet lines themselves, at the addresses that the routers would have:
 //! what a line carries with nothing in between, and the test of the lab by itself.
 
+use anyhow::{Result, bail};
+use firmware::settings::Settings;
 use serde::{Deserialize, Serialize};
 
 /// The address of the origin that the routers' clients download from.
@@ -87,6 +89,22 @@ pub struct RouterPlan {
     pub macs: [String; 3],
     /// What its owner has set, by key: only what makes it this router and not another.
     pub settings: Vec<(String, String)>,
+}
+
+impl RouterPlan {
+    /// All its settings: the factory's, and its own.
+    ///
+    /// # Errors
+    /// One of them is none.
+    pub fn stored(&self) -> Result<Settings> {
+        let mut settings = Settings::new();
+        for (key, value) in &self.settings {
+            if let Err(error) = settings.set(key, value) {
+                bail!("router {}: {key} {value}: {error}", self.name);
+            }
+        }
+        Ok(settings)
+    }
 }
 
 /// The whole neighbourhood.
@@ -361,10 +379,7 @@ mod tests {
     fn the_settings_of_every_router_are_settings_and_give_its_addresses() {
         for (accel, dhcp) in [(true, true), (false, true), (true, false)] {
             for (index, router) in neighbourhood(2, accel, dhcp).routers.iter().enumerate() {
-                let mut found = firmware::settings::Settings::new();
-                for (key, value) in &router.settings {
-                    found.set(key, value).unwrap();
-                }
+                let found = router.stored().unwrap();
                 assert_eq!(found.accel.enabled, accel);
                 assert_eq!(
                     found.lan.net.unwrap().address.to_string(),
