@@ -439,8 +439,7 @@ fn greet(console: &mut Terminal, last: &keep::Record, rate: Option<u32>) {
         Reason::Watchdog => say(
             console,
             format_args!(
-                "start: after the watchdog: the main loop was stuck at {:08x}, {} ({} crashes)",
-                last.epc,
+                "start: after the watchdog: {} ({} crashes)",
                 last.message(),
                 last.crashes
             ),

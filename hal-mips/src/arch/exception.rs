@@ -322,7 +322,10 @@ fn watchdog_expired(frame: &Frame) -> ! {
         frame.epc,
         frame.cause,
         0,
-        format_args!("called from {caller:08x}"),
+        format_args!(
+            "the main loop was stuck at {:08x}, called from {caller:08x}",
+            frame.epc
+        ),
     );
     report("watchdog", |out| {
         writeln!(

@@ -25,7 +25,7 @@ pub enum Reason {
     Panic,
     /// A processor exception.
     Exception,
-    /// The main loop did not come round in its time; `epc` holds where it was, the message who had called.
+    /// The main loop did not come round in its time; `epc` and the message hold where it was.
     Watchdog,
 }
 
