@@ -313,7 +313,7 @@ pub(super) fn run(
             let count = parse_count(count, u32::MAX).ok_or(wrong)?;
             let skip = (host.log().iter().count() as u32).saturating_sub(count);
             Ok(Done::Begun(Busy::Listing(
-                Listing::new(Table::Log, kv).from_row(skip),
+                Listing::new(Table::Log, kv).starting_at(skip),
             )))
         }
         ("peers", []) | ("peer", ["list"]) => list(Table::Peers),

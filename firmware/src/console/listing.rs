@@ -79,7 +79,7 @@ impl Listing {
     }
 
     /// The same without the rows before `at`.
-    pub(super) fn from_row(mut self, at: u32) -> Self {
+    pub(super) fn starting_at(mut self, at: u32) -> Self {
         self.at = at;
         self
     }

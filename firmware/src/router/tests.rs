@@ -8,6 +8,8 @@ use crate::wire::segment::tests::checksums_hold;
 use crate::wire::segment::{self, SegmentHeader};
 use proptest::prelude::*;
 
+mod desk;
+
 const LAN_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
 const WAN_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 2]);
 const AIR_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 3]);

@@ -47,7 +47,7 @@ impl Seat {
     fn check(&self) {
         let (line, cursor) = self.line();
         let first = self.screen.row() - self.rows_above();
-        let shown = self.screen.from_row(first);
+        let shown = self.screen.text_from(first);
         assert_eq!(shown, format!("{PROMPT}{line}").trim_end());
         assert_eq!(self.screen.cursor(first), PROMPT.len() + cursor);
     }
@@ -56,7 +56,7 @@ impl Seat {
         let at = PROMPT.len() + self.line().1;
         let end = PROMPT.len() + self.line().0.len();
         // At the very end of a full row the cursor waits on that row.
-        if at == end && at % 80 == 0 {
+        if at == end && at.is_multiple_of(80) {
             at / 80 - 1
         } else {
             at / 80

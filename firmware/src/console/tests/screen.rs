@@ -111,7 +111,7 @@ impl Screen {
     }
 
     /// Everything from row `first` on, as one text.
-    pub(super) fn from_row(&self, first: usize) -> String {
+    pub(super) fn text_from(&self, first: usize) -> String {
         let all: Vec<u8> = self.rows[first..].concat();
         String::from_utf8_lossy(&all).trim_end().to_owned()
     }
