@@ -142,7 +142,11 @@ pub trait Host {
 }
 
 /// What the console is busy with.
+///
+/// `No` is all zero, and so is an empty console: one byte that is not would bring all of the router's memory, of which
+/// it is a part, into the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(u8)]
 enum Busy {
     /// The person or program at the other end.
     No,

@@ -86,7 +86,10 @@ traffic. A flow that begins or ends meanwhile may be shown or not.
         name: "leases",
         usage: "leases [--kv]",
         summary: "hosts of the LAN that got their address here",
-        more: "Columns: address, hardware address, seconds left, name as the host gives it.\n",
+        more: "\
+Columns: address, hardware address, seconds left, state, name as the host gives
+it. With --kv a name may hold blanks: it is all that is left of the line.
+",
         follow: KV,
     },
     Command {

@@ -86,8 +86,7 @@ impl Editor {
             history: History::new(),
             back: 0,
             aside: Vec::new(),
-            // Where it would stand behind a prompt: the first line end is only that.
-            at: PROMPT.len(),
+            at: 0,
             wraps: false,
         }
     }
@@ -118,13 +117,13 @@ impl Editor {
             b'\n' if after_cr => {}
             b'\r' | b'\n' => {
                 self.after_cr = byte == b'\r';
-                self.goto(self.end(), out);
+                self.move_to(self.line.len(), out);
                 ignore(out.write_str("\r\n"));
                 self.history.add(&self.line);
                 return Key::Enter;
             }
             0x03 => {
-                self.goto(self.end(), out);
+                self.move_to(self.line.len(), out);
                 ignore(out.write_str("^C\r\n"));
                 return Key::Interrupt;
             }
@@ -308,8 +307,11 @@ impl Editor {
     }
 
     fn move_to(&mut self, cursor: usize, out: &mut dyn Write) {
-        self.cursor = cursor.min(self.line.len());
-        self.goto(PROMPT.len() + self.cursor, out);
+        let cursor = cursor.min(self.line.len());
+        if cursor != self.cursor {
+            self.cursor = cursor;
+            self.goto(PROMPT.len() + cursor, out);
+        }
     }
 
     fn end(&self) -> usize {

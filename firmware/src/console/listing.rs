@@ -39,7 +39,7 @@ impl Table {
             Table::Flows => {
                 Some("     client                remote                WAN   state       idle")
             }
-            Table::Leases => Some("address         hardware address   left  name"),
+            Table::Leases => Some("address         hardware address    left s  state     name"),
             Table::Links => Some("link            kbit/s  state        bytes"),
             Table::Help
             | Table::Counters

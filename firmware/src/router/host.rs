@@ -10,6 +10,7 @@ use crate::budget::{EXCHANGES_MAX, FLOWS};
 use crate::conntrack::{Entry, Protocol};
 use crate::console::{Escaped, Host, Table};
 use crate::counters::{Counts, Stage};
+use crate::dhcp::server;
 use crate::events::{self, Event, Log};
 use crate::exchange::Declined;
 use crate::links::LinkId;
@@ -146,8 +147,11 @@ impl Host for Router<'_> {
                 let declined = self.accelerator.exchanges.declined().nth(index)?;
                 write_declined(out, kv, self.now, declined)
             }
-            // Filled by the DHCP server.
-            Table::Leases => return None,
+            Table::Leases => {
+                let server = &self.services.dhcp_server;
+                let lease = server.leases(self.now, None).nth(index)?;
+                write_lease(out, kv, &lease)
+            }
             // The console has these itself.
             Table::Help | Table::Counters | Table::Settings | Table::Peers => return None,
         };
@@ -210,6 +214,17 @@ fn write_flow(out: &mut dyn Write, kv: bool, entry: &Entry, idle: u64) -> fmt::R
             out,
             "{kind:<4} {client} {remote} {port:>5} {state:<11} {idle:>5}"
         )
+    }
+}
+
+fn write_lease(out: &mut dyn Write, kv: bool, lease: &server::Lease<'_>) -> fmt::Result {
+    let (mac, left) = (lease.mac, lease.remaining.secs());
+    let (state, name) = (lease.state.name(), lease.name);
+    if kv {
+        writeln!(out, "lease={} {mac} {left} {state} {name}", lease.address)
+    } else {
+        let address = Padded(lease.address, 15);
+        writeln!(out, "{address} {mac} {left:>6}  {state:<8}  {name}")
     }
 }
 
