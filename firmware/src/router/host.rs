@@ -293,6 +293,9 @@ impl Router<'_> {
                 None => writeln!(out, "{name}.address=")?,
             }
         }
+        for resolver in self.resolvers().into_iter().flatten() {
+            writeln!(out, "dns={resolver}")?;
+        }
         for peer in self.accelerator.peers.iter() {
             if let Some(address) = peer.address() {
                 writeln!(out, "peer.{address}={}", peer.state_name())?;
@@ -342,6 +345,11 @@ impl Router<'_> {
                 Port::Lan | Port::Air => writeln!(out, ", {}", own.mac)?,
             }
         }
+        out.write_str("DNS ")?;
+        for resolver in self.resolvers().into_iter().flatten() {
+            write!(out, " {resolver}")?;
+        }
+        writeln!(out)?;
         for (index, peer) in self.accelerator.peers.iter().enumerate() {
             if let Some(address) = peer.address() {
                 let rate = kbit(rates[LinkId::peer(index).index()]);
