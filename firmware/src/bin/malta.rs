@@ -4,19 +4,22 @@
 //! Each turn: a burst from each card, the router, what it sends, a little console and log; then sleep until a
 //! deadline or an interrupt. No work is done in an interrupt.
 //!
-//! Budget: the router's `Memory`, `dma`'s buffers, [`CONSOLE_BYTES`].
+//! Budget: the router's `Memory`, the `Store`, `dma`'s buffers, [`CONSOLE_BYTES`].
 #![no_std]
 #![no_main]
 
 use core::cell::RefCell;
 use core::fmt::Write;
 
-use firmware::budget::{Memory, PANEL_INTERVAL, WATCHDOG_US};
+use firmware::budget::{
+    Memory, PANEL_INTERVAL, STORE_ERASE_LOOK, STORE_SAVE_TIMEOUT, WATCHDOG_US,
+};
 use firmware::button::{Press, ResetButton};
 use firmware::events::{Event, Text};
 use firmware::port::{Egress, Full, Port};
-use firmware::random::BootEntropy;
+use firmware::random::{BootEntropy, Random, SEED_BYTES};
 use firmware::router::{Action, Machine, Router, Verdict};
+use firmware::store::{Kind, Layout, Store};
 use hal_mips::arch::cell::TakeCell;
 use hal_mips::arch::keep::{self, Reason};
 use hal_mips::arch::watchdog::CountWatchdog;
@@ -29,6 +32,7 @@ use hal_mips::mmio::{Mmio, malta};
 use hal_mips::panel::{Button, Buttons, Led, Leds, NoButtons};
 use hal_mips::pci;
 use hal_mips::soc::malta_panel::MaltaPanel;
+use hal_mips::soc::flash::{Bus32, Nor};
 use hal_mips::soc::uart::{Uart, WAIT_LOOKS};
 use hal_mips::soc::{i8254, i8259};
 use hal_mips::virtio::{Memory as VirtioMemory, VirtioNet};
@@ -53,6 +57,10 @@ const GOODBYE_US: u64 = 1_000_000;
 
 type Terminal = Console<Mmio, CONSOLE_BYTES>;
 
+/// Form of the stored seed: its bytes.
+const SEED_VERSION: u16 = 1;
+
+static STORE: TakeCell<Store> = TakeCell::new(Store::new(Layout::MALTA));
 static MEMORY: TakeCell<Memory> = TakeCell::new(Memory::new());
 
 hal_mips::entry!(main);
@@ -64,8 +72,10 @@ fn main() -> ! {
         reset: malta::reset,
     });
     let last = keep::begin();
-    // Both are there once, and this is the only place that takes them.
-    let (Some(mut blocks), Some(memory)) = (malta::Blocks::take(), MEMORY.take()) else {
+    // Each is there once, and this is the only place that takes them.
+    let (Some(mut blocks), Some(memory), Some(store)) =
+        (malta::Blocks::take(), MEMORY.take(), STORE.take())
+    else {
         malta::reset()
     };
 
@@ -82,14 +92,17 @@ fn main() -> ! {
 
     let mut ports = Ports::bring_up(blocks.gt64120, &mut console);
     let macs = ports.macs();
-    let random = BootEntropy {
-        stored: None,
+    let mut keeper = Keeper::bring_up(store, blocks.flash, &mut console);
+    let mut random = BootEntropy {
+        stored: keeper.seed(),
         boots: last.boots,
         macs: &macs.map(|mac| mac.0),
         jitter: &jitter,
     }
     .generator();
+    keeper.replace_seed(&mut random, &mut console);
     let mut router = Router::new(memory, macs, random);
+    keeper.restore(&mut router);
     defmt::info!(
         "boot {=u32}, count at {=u32} Hz",
         last.boots + 1,
@@ -113,19 +126,19 @@ fn main() -> ! {
         watchdog.feed();
         ports.turn(&mut router);
         if let Some(press) = case.turn(&router) {
-            act(router.on_press(press), &mut console);
+            let action = router.on_press(press);
+            act(action, &mut router, &mut keeper, &mut console);
         }
         let typed = serve_console(&mut router, &mut console);
-        act(
-            router.poll_console(now(), console.room(), &mut console),
-            &mut console,
-        );
+        let action = router.poll_console(now(), console.room(), &mut console);
+        act(action, &mut router, &mut keeper, &mut console);
+        let store_at = keeper.poll(&mut router);
         let console_left = console.drain(SERIAL_BYTES);
         let log_left = log::drain(&mut log_line, SERIAL_BYTES);
         if !typed && !router.console_is_ready(console.room()) {
             console.wake_when_empty(console_left);
             log_line.wake_when_empty(log_left);
-            ports.rest(&mut router);
+            ports.rest(&mut router, store_at);
         }
     }
 }
@@ -155,13 +168,10 @@ fn serve_console(router: &mut Router<'_>, console: &mut Terminal) -> bool {
 }
 
 /// Does what was asked for on the console, or by the button.
-fn act(action: Action, console: &mut Terminal) {
+fn act(action: Action, router: &mut Router<'_>, keeper: &mut Keeper, console: &mut Terminal) {
     match action {
         Action::None => {}
-        Action::Reboot => {
-            goodbye(console);
-            exception::reset(Reason::Requested)
-        }
+        Action::Reboot => reboot(router, keeper, console),
         Action::Panic => panic!("asked for on the console"),
         Action::Hang => {
             goodbye(console);
@@ -221,6 +231,74 @@ impl Case {
         self.panel.set(Led::Peer, shown.peer);
         self.panel.show(&shown.text);
         press
+    }
+}
+
+/// Resets the machine when what waits to be stored is stored and the console has said everything.
+fn reboot(router: &mut Router<'_>, keeper: &mut Keeper, console: &mut Terminal) -> ! {
+    keeper.finish(router);
+    goodbye(console);
+    exception::reset(Reason::Requested)
+}
+
+/// What outlives a reset, and the chip it lies in.
+struct Keeper {
+    store: &'static mut Store,
+    flash: Option<Nor<Bus32<Mmio>>>,
+}
+
+impl Keeper {
+    /// Finds the chip; says on the console when there is none, and goes on without it.
+    fn bring_up(store: &'static mut Store, flash: Mmio, console: &mut Terminal) -> Self {
+        let flash = Nor::probe(Bus32(flash), malta::FLASH_BYTES, malta::FLASH_BOOT_BYTES)
+            .map_err(|error| say(console, format_args!("flash: {error}")))
+            .ok();
+        let mut keeper = Self { store, flash };
+        keeper.store.open(now(), &mut keeper.flash);
+        keeper
+    }
+
+    /// The seed that the last boot left.
+    fn seed(&mut self) -> Option<[u8; SEED_BYTES]> {
+        match self.store.newest(now(), &mut self.flash, Kind::Seed)? {
+            (SEED_VERSION, seed) => seed.try_into().ok(),
+            _ => None,
+        }
+    }
+
+    /// Replaces the stored seed, before anything drawn leaves the router.
+    fn replace_seed(&mut self, random: &mut Random, console: &mut Terminal) {
+        let seed = random.seed_for_next_boot();
+        let saved = self
+            .store
+            .save_now(&mut now, &mut self.flash, Kind::Seed, SEED_VERSION, &seed);
+        if let Err(error) = saved {
+            say(console, format_args!("seed not stored: {error}"));
+        }
+    }
+
+    fn restore(&mut self, router: &mut Router<'_>) {
+        // What it found is an event of the router's.
+        let _found = router.restore_all(now(), self.store, &mut self.flash);
+    }
+
+    /// A step of what the router wants stored; when the next one is due.
+    fn poll(&mut self, router: &mut Router<'_>) -> Option<Instant> {
+        self.store.poll(now(), &mut self.flash, router)
+    }
+
+    /// Stores what waits.
+    fn finish(&mut self, router: &mut Router<'_>) {
+        let end = now() + STORE_SAVE_TIMEOUT;
+        while now() < end {
+            // An erase may take longer than the main loop may.
+            CountWatchdog::new().feed();
+            match self.poll(router) {
+                Some(at) if at <= now() + STORE_ERASE_LOOK => {}
+                // Nothing, or leases that must wait longer than this.
+                Some(_) | None => return,
+            }
+        }
     }
 }
 
@@ -346,13 +424,14 @@ impl Ports {
     ///
     /// A pending interrupt is acknowledged before the cards are looked at: what came before the acknowledgement is
     /// then seen by the next turn, and what comes after it ends the next sleep.
-    fn rest(&mut self, router: &mut Router<'_>) {
+    fn rest(&mut self, router: &mut Router<'_>, store_at: Option<Instant>) {
         if !cp0::pending(cp0::IM_BOARD) {
             if self.has_work() {
                 return;
             }
             let now = now();
-            let micros = match router.poll_at(now) {
+            let at = [router.poll_at(now), store_at].into_iter().flatten().min();
+            let micros = match at {
                 Some(at) if at <= now => return,
                 Some(at) => (at - now).total_micros().min(u64::from(time::SLEEP_US_MAX)) as u32,
                 None => time::SLEEP_US_MAX,

@@ -22,6 +22,8 @@
 
 mod layout;
 mod log;
+#[cfg(any(test, feature = "malta"))]
+mod nor;
 mod ram;
 mod record;
 mod writer;

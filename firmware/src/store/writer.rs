@@ -322,11 +322,16 @@ impl Store {
     }
 }
 
-/// Where a new record goes: into the next slot, or into a sector to be erased.
+/// Where a new record goes: into the next slot, or into a sector to be erased. Before the first record both are, so that
+/// from then on a sector without a mark is one whose erase was cut short, or a damaged one.
 fn aim(log: &Log) -> Step {
-    match log.room() {
-        Some(place) => Step::Body { place, at: 0 },
-        None => Step::Erase {
+    let unmarked = [1, 0]
+        .into_iter()
+        .find(|&sector| log.newest.is_none() && log.generations[sector].is_none());
+    match (unmarked, log.room()) {
+        (Some(sector), _) => Step::Erase { sector },
+        (None, Some(place)) => Step::Body { place, at: 0 },
+        (None, None) => Step::Erase {
             sector: log.victim(),
         },
     }
@@ -369,10 +374,7 @@ impl Job {
                     .map_err(from_flash)?;
                 log.generations[sector] = Some(generation);
                 self.failures = 0;
-                self.step = Step::Body {
-                    place: Place { sector, slot: 0 },
-                    at: 0,
-                };
+                self.step = aim(log);
                 MORE
             }
             Step::Body { place, at } => {

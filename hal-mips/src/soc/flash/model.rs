@@ -184,6 +184,11 @@ impl Chip {
         chip
     }
 
+    /// What it is.
+    pub fn part(&self) -> &Part {
+        &self.part
+    }
+
     /// What the cells hold.
     pub fn cells(&mut self) -> &mut [u8] {
         &mut self.cells
@@ -483,8 +488,8 @@ impl Chip {
                 self.words += 1;
                 let old = self.word(at);
                 // A chip of AMD's tries for ever, then says so, when it shall set a bit.
-                let sets_bits = self.part.command_set == CommandSet::Amd
-                    && old & datum != datum & self.ones();
+                let sets_bits =
+                    self.part.command_set == CommandSet::Amd && old & datum != datum & self.ones();
                 let fails = sets_bits || self.faults.program_fails.contains(&sector);
                 if fails {
                     self.half(operation);
