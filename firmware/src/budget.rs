@@ -9,6 +9,7 @@ use crate::exchange;
 use crate::links::lender;
 use crate::links::peer::Peer;
 use crate::neighbor::Neighbors;
+use crate::router::fragments::Fragments;
 use crate::stack::Buffers;
 use crate::stitch::Block;
 
@@ -146,10 +147,27 @@ pub const LOCAL_PORT_FIRST: u16 = 61_000;
 pub const FLOWS_PER_HOST_MAX: usize = FLOWS / 4 * 3;
 /// Flows that one LAN host may have without any answer yet; beyond, its own oldest one goes.
 pub const FLOWS_FRESH_PER_HOST_MAX: usize = FLOWS / 4;
+/// Flows that were opened from outside, all together: half, so that a crowd at a forwarded port leaves room.
+pub const FLOWS_OUTSIDE_MAX: usize = FLOWS / 2;
+/// Flows opened from outside that no LAN host has answered; beyond, the oldest of them goes.
+pub const FLOWS_FRESH_OUTSIDE_MAX: usize = FLOWS / 8;
+/// Flows opened from outside on one mapping, by addresses that its client sent to: a game or a call has a few.
+pub const INBOUND_PER_MAPPING_MAX: u16 = 16;
+/// Flows opened from outside on one forwarded port: a quarter of the table.
+pub const INBOUND_PER_FORWARD_MAX: u16 = (FLOWS / 4) as u16;
 /// ICMP errors and resets of the router's own in a second: enough for a traceroute, no amplifier.
 pub const ERRORS_PER_SECOND_MAX: u16 = 50;
 /// Entries looked at in one search for one that may be given away, and in one call of `poll`.
 pub const FLOW_STEPS_MAX: usize = 64;
+
+/// Fragmented datagrams from one side whose translation is remembered: at 8 Mbit/s and 9 KiB each, half a second of them.
+pub const FRAGMENT_TRACKS: usize = 64;
+/// Fragments from one side that wait for the first of their datagram; reordering is by a few packets.
+pub const FRAGMENTS_HELD: usize = 8;
+/// How long the rest of a datagram is expected: RFC 1122 section 3.3.2 has "60 to 120 seconds" for who reassembles; ours, shorter, so that an identification may come again.
+pub const FRAGMENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a fragment waits for the first of its datagram: far more than lines reorder.
+pub const FRAGMENT_HOLD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An established connection without traffic: RFC 5382 REQ-5, "MUST NOT be less than 2 hours 4 minutes".
 pub const TCP_ESTABLISHED_TIMEOUT: Duration = Duration::from_secs(2 * 3600 + 4 * 60);
@@ -157,8 +175,8 @@ pub const TCP_ESTABLISHED_TIMEOUT: Duration = Duration::from_secs(2 * 3600 + 4 *
 pub const TCP_HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// Partly open, closing, TIME-WAIT: RFC 5382 REQ-5, "MUST NOT be less than 4 minutes".
 pub const TCP_TRANSITORY_TIMEOUT: Duration = Duration::from_secs(4 * 60);
-/// After RST both ends are gone; ours, for what is still on the way.
-pub const TCP_RESET_TIMEOUT: Duration = Duration::from_secs(10);
+/// After RST: RFC 7857 section 2.2, "SHOULD wait for 4 minutes before deleting the session".
+pub const TCP_RESET_TIMEOUT: Duration = Duration::from_secs(4 * 60);
 /// RFC 4787 REQ-5: "a value of five minutes or more for the default value … is RECOMMENDED".
 pub const UDP_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// Never answered: RFC 4787 REQ-5, "MUST NOT expire in less than two minutes".
@@ -319,6 +337,8 @@ pub struct Memory {
     pub neighbors: Neighbors,
     /// Who talks to whom.
     pub conntrack: Table,
+    /// Datagrams in pieces.
+    pub fragments: Fragments,
     /// Rings of the router's own sockets.
     pub buffers: Buffers,
     /// Exchanges.
@@ -346,6 +366,7 @@ impl Memory {
             blocks: [const { Block::EMPTY }; STITCH_BLOCKS],
             neighbors: Neighbors::new(),
             conntrack: Table::EMPTY,
+            fragments: Fragments::EMPTY,
             buffers: Buffers::new(),
             exchanges: exchange::Slots::new(),
             lender: lender::Slots::new(),

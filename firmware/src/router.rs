@@ -13,13 +13,15 @@
 //! A forwarded frame is rewritten in place and never copied, its payload never read; only a frame
 //! that has to wait for ARP is copied once.
 //!
-//! Not done: hairpinning, port forwarding, fragments (dropped and counted), IGMP.
+//! Not done: IGMP; fragments for the router itself (dropped and counted).
 
 mod accelerate;
 mod accelerator;
 mod addressing;
 mod desk;
 mod forward;
+pub mod fragments;
+mod hairpin;
 mod host;
 mod icmp;
 mod panel;
@@ -31,6 +33,7 @@ mod way;
 pub use panel::{Machine, PANEL_CHARACTERS, Panel};
 
 use accelerator::{Accelerator, Lent, Parts};
+use fragments::Fragments;
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, Ipv4Address, Ipv4Cidr};
 
@@ -97,6 +100,10 @@ counter_stage! {
         Destination = "destination",
         /// Fragments.
         Fragment = "fragment",
+        /// Longer than the line takes, and not to be cut.
+        TooLong = "too-long",
+        /// From one LAN host to another by our address on the WAN.
+        Hairpinned = "hairpinned",
         /// Time to live used up.
         Expired = "ttl-expired",
         /// No way to the destination.
@@ -152,6 +159,7 @@ pub struct Unsent;
 /// A whole router.
 pub struct Router<'m> {
     conntrack: &'m mut Table,
+    fragments: &'m mut Fragments,
     neighbors: &'m mut Neighbors,
     accelerator: Accelerator<'m>,
     desk: desk::Desk<'m>,
@@ -191,8 +199,10 @@ impl Router<'static> {
             console,
             dhcp_server,
             dns,
+            fragments,
         } = accelerator::parts(memory);
         conntrack.set_seed(random.fork());
+        fragments.set_ident(random.next_u16());
         Port::ALL
             .into_iter()
             .for_each(|port| neighbors.forget(port));
@@ -200,6 +210,7 @@ impl Router<'static> {
             services::Services::new(dhcp, dhcp_server, dns, macs[Port::Wan.index()], &mut random);
         let mut router = Self {
             conntrack,
+            fragments,
             neighbors,
             accelerator: Accelerator::new(parts, random.fork()),
             desk: desk::Desk::new(console, random.next_u16()),
@@ -413,6 +424,10 @@ impl<'m> Router<'m> {
         if packet.dst == lan.address() && !to_all {
             return self.deliver_local(now, Port::Lan, packet, frame, out);
         }
+        let wan = self.addresses[Port::Wan.index()].cidr;
+        if let Some(wan) = wan.filter(|wan| wan.address() == packet.dst && !to_all) {
+            return self.hairpin(now, wan.address(), packet, frame, out);
+        }
         if to_all || lan.contains_addr(&packet.dst) || self.is_unforwardable(packet.dst) {
             return self.drop(Counter::Destination);
         }
@@ -502,14 +517,13 @@ impl<'m> Router<'m> {
         if self.is_own_echo_reply(packet) {
             return self.on_echo_reply(now, packet, frame);
         }
-        if !is_echo || packet.is_fragment() || port == Port::Wan {
-            return self.drop(Counter::LocalUnwanted);
+        if is_echo && port != Port::Wan {
+            return self.answer_echo(port, packet, frame);
         }
-        if !packet.transport_checksum_ok(frame) {
-            return self.drop(Counter::TransportChecksum);
+        if port == Port::Lan {
+            return self.refuse(now, packet, frame, out);
         }
-        icmp::turn_into_echo_reply(frame, packet);
-        Verdict::Forward(port)
+        self.drop(Counter::LocalUnwanted)
     }
 
     /// Gives a rewritten frame its Ethernet header and sends it on its way to `dst`.
@@ -560,13 +574,7 @@ impl<'m> Router<'m> {
 
     /// Whether a destination must not leave by the WAN: no host's address, or one of ours.
     fn is_unforwardable(&self, dst: Ipv4Address) -> bool {
-        let own_wan = self.addresses[Port::Wan.index()]
-            .cidr
-            .map(|wan| wan.address());
-        is_martian(dst)
-            || own_wan == Some(dst)
-            || self.is_on(Port::Air, dst)
-            || self.is_wan_broadcast(dst)
+        is_martian(dst) || self.is_on(Port::Air, dst) || self.is_wan_broadcast(dst)
     }
 
     fn is_on(&self, port: Port, address: Ipv4Address) -> bool {

@@ -1,29 +1,40 @@
 //! Who has to go when a new flow comes; the order is the table in the module header above.
 
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::Ipv4Address;
 
 use super::list::List;
-use super::{Class, Counter, Refused, Table, host_of};
+use super::{ACCOUNT_OUTSIDE, ACCOUNTS, Class, Counter, Refused, Table};
 use crate::budget::{
-    DATAGRAM_EVICT_IDLE, FLOW_STEPS_MAX, FLOWS, FLOWS_FRESH_PER_HOST_MAX, FLOWS_PER_HOST_MAX,
-    FRESH_EVICT_IDLE, TCP_EVICT_IDLE,
+    DATAGRAM_EVICT_IDLE, FLOW_STEPS_MAX, FLOWS, FLOWS_FRESH_OUTSIDE_MAX, FLOWS_FRESH_PER_HOST_MAX,
+    FLOWS_OUTSIDE_MAX, FLOWS_PER_HOST_MAX, FRESH_EVICT_IDLE, TCP_EVICT_IDLE,
 };
 
+/// So many unanswered flows are what everybody would have if the table were full of them and all
+/// accounts shared it equally.
+const MODEST: u16 = (FLOWS / ACCOUNTS) as u16;
+
 impl Table {
-    /// Sees to it that one more flow of `client` has a place.
-    pub(super) fn make_room(&mut self, now: Instant, client: Ipv4Address) -> Result<(), Refused> {
-        let host = host_of(client);
-        if usize::from(self.fresh[host]) >= FLOWS_FRESH_PER_HOST_MAX
-            && !self.evict_fresh(now, Some(host), None)
-        {
-            return Err(Refused::Host);
+    /// Sees to it that one more flow of `account` has a place.
+    pub(super) fn make_room(&mut self, now: Instant, account: u16) -> Result<(), Refused> {
+        let of = usize::from(account);
+        let (fresh_max, live_max, full) = if account == ACCOUNT_OUTSIDE {
+            (FLOWS_FRESH_OUTSIDE_MAX, FLOWS_OUTSIDE_MAX, Refused::Inbound)
+        } else {
+            (FLOWS_FRESH_PER_HOST_MAX, FLOWS_PER_HOST_MAX, Refused::Host)
+        };
+        if usize::from(self.fresh[of]) >= fresh_max && !self.evict_fresh(now, Some(account), None) {
+            return Err(full);
         }
-        if usize::from(self.live[host]) >= FLOWS_PER_HOST_MAX
-            && !self.evict_fresh(now, Some(host), None)
-            && !self.evict(now, Class::Datagram, Some(host), Some(DATAGRAM_EVICT_IDLE))
+        if usize::from(self.live[of]) >= live_max
+            && !self.evict_fresh(now, Some(account), None)
+            && !self.evict(
+                now,
+                Class::Datagram,
+                Some(account),
+                Some(DATAGRAM_EVICT_IDLE),
+            )
         {
-            return Err(Refused::Host);
+            return Err(full);
         }
         if self.len() < FLOWS || self.evict_any(now) {
             Ok(())
@@ -41,42 +52,45 @@ impl Table {
     }
 
     /// Ends the oldest unanswered flow, of the more numerous kind if possible.
-    fn evict_fresh(&mut self, now: Instant, host: Option<usize>, idle: Option<Duration>) -> bool {
+    fn evict_fresh(&mut self, now: Instant, account: Option<u16>, idle: Option<Duration>) -> bool {
         let (first, second) = if self.list(Class::Embryo).len() >= self.list(Class::Single).len() {
             (Class::Embryo, Class::Single)
         } else {
             (Class::Single, Class::Embryo)
         };
-        self.evict(now, first, host, idle) || self.evict(now, second, host, idle)
+        self.evict(now, first, account, idle) || self.evict(now, second, account, idle)
     }
 
-    /// Ends the first flow of a class that fits, of those that have been in it longest. One that
-    /// was passed over because it is not silent goes to the end of the line, so that the next
+    /// Ends the first flow of a class that fits, of those that have been in it longest. A long one
+    /// that was passed over because it is not silent goes to the end of the line, so that the next
     /// search starts behind it.
     fn evict(
         &mut self,
         now: Instant,
         class: Class,
-        host: Option<usize>,
+        account: Option<u16>,
         idle: Option<Duration>,
     ) -> bool {
         let mut at = self.list(class).front();
+        let mut modest = None;
         for _ in 0..FLOW_STEPS_MAX.min(self.list(class).len()) {
-            let Some(index) = at else { return false };
+            let Some(index) = at else { break };
             at = List::after(&self.class_links, index);
             let entry = &self.entries[usize::from(index)];
-            let is_hosts = host.is_none_or(|host| host_of(entry.key.client) == host);
+            let fits = account.is_none_or(|account| entry.account == account);
             let is_silent =
                 idle.is_none_or(|idle| entry.last_seen + idle <= now) && !entry.is_pinned();
-            if is_hosts && is_silent {
-                self.counts.bump(match class {
-                    Class::Over | Class::Free => Counter::EvictedOver,
-                    Class::Embryo | Class::Single => Counter::EvictedFresh,
-                    Class::Datagram => Counter::EvictedDatagram,
-                    Class::Established => Counter::EvictedEstablished,
-                });
-                self.remove_index(index);
+            // In a flood from many addresses the one with few unanswered flows is not it: its
+            // flows go only when nothing else is found.
+            let is_modest = account.is_none()
+                && entry.is_fresh()
+                && self.fresh[usize::from(entry.account)] <= MODEST;
+            if fits && is_silent && !is_modest {
+                self.end(index);
                 return true;
+            }
+            if fits && is_silent {
+                modest = modest.or(Some(index));
             }
             if !is_silent && matches!(class, Class::Datagram | Class::Established) {
                 let list = &mut self.classes[class as usize];
@@ -84,7 +98,22 @@ impl Table {
                 list.push_back(&mut self.class_links, index);
             }
         }
-        false
+        if let Some(index) = modest {
+            self.end(index);
+        }
+        modest.is_some()
+    }
+
+    /// Gives a flow away.
+    fn end(&mut self, index: u16) {
+        self.counts
+            .bump(match self.entries[usize::from(index)].class {
+                Class::Over | Class::Free => Counter::EvictedOver,
+                Class::Embryo | Class::Single => Counter::EvictedFresh,
+                Class::Datagram => Counter::EvictedDatagram,
+                Class::Established => Counter::EvictedEstablished,
+            });
+        self.remove_index(index);
     }
 
     fn list(&self, class: Class) -> &List {

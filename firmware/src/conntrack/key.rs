@@ -23,12 +23,12 @@ pub enum Protocol {
     Icmp,
 }
 
-/// Which way a packet of a flow goes.
+/// Which way a packet of a flow goes. Who opened the flow does not matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
 pub enum Direction {
-    /// From the client, who opened the flow, to the origin.
+    /// From the client on the LAN to the far end.
     Original,
-    /// From the origin to the client.
+    /// From the far end to the client.
     Reply,
 }
 
@@ -113,6 +113,19 @@ impl Hasher {
     pub(super) fn reply(&self, key: &ReplyKey) -> usize {
         let ports = u32::from(key.wan_port) << 16 | u32::from(key.remote_port);
         self.bucket(0, number(key.remote), ports, key.protocol)
+    }
+
+    #[inline]
+    pub(super) fn address(&self, key: &ReplyKey) -> usize {
+        let ports = u32::from(key.wan_port) << 16;
+        self.bucket(1, number(key.remote), ports, key.protocol)
+    }
+
+    /// The account of a LAN host: hosts of one /24 have different ones.
+    pub(super) fn account(&self, host: Ipv4Address) -> u16 {
+        let [a, b, c, last] = host.octets();
+        let net = self.bucket(2, number(Ipv4Address::new(a, b, c, 0)), 0, Protocol::Tcp);
+        u16::from(last ^ net as u8)
     }
 
     pub(super) fn client_port(&self, protocol: Protocol, client: Ipv4Address, port: u16) -> usize {

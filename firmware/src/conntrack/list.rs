@@ -90,6 +90,57 @@ impl List {
     }
 }
 
+/// A list of which only the front matters; the newest is in front.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chain(u16);
+
+impl Chain {
+    pub(super) const EMPTY: Self = Self(0);
+
+    /// The index that was put in last.
+    pub(super) fn front(self) -> Option<u16> {
+        self.0.checked_sub(1)
+    }
+
+    pub(super) fn push_front(&mut self, links: &mut [Links], index: u16) {
+        links[usize::from(index)] = Links {
+            previous: 0,
+            next: self.0,
+        };
+        if let Some(next) = self.front() {
+            links[usize::from(next)].previous = index + 1;
+        }
+        self.0 = index + 1;
+    }
+
+    pub(super) fn remove(&mut self, links: &mut [Links], index: u16) {
+        let Links { previous, next } = links[usize::from(index)];
+        match previous.checked_sub(1) {
+            Some(previous) => links[usize::from(previous)].next = next,
+            None => self.0 = next,
+        }
+        if let Some(next) = next.checked_sub(1) {
+            links[usize::from(next)].previous = previous;
+        }
+        links[usize::from(index)] = Links::NONE;
+    }
+
+    /// The indices from the front on, having asserted that the links lead back, too.
+    #[cfg(test)]
+    pub(super) fn check(self, links: &[Links]) -> Vec<u16> {
+        let mut found = Vec::new();
+        let (mut previous, mut at) = (0, self.0);
+        while let Some(index) = at.checked_sub(1) {
+            assert_eq!(links[usize::from(index)].previous, previous);
+            found.push(index);
+            assert!(found.len() <= links.len());
+            previous = at;
+            at = links[usize::from(index)].next;
+        }
+        found
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +163,24 @@ mod tests {
                 }
                 prop_assert_eq!(list.front(), model.first().copied());
                 prop_assert_eq!(list.check(&links), model.clone());
+            }
+        }
+
+        #[test]
+        fn a_chain_behaves_like_a_stack_with_removal(ops in proptest::collection::vec((any::<bool>(), 0u16..16), 0..200)) {
+            let mut links = [Links::NONE; 16];
+            let mut chain = Chain::EMPTY;
+            let mut model: Vec<u16> = Vec::new();
+            for (push, index) in ops {
+                let inside = model.contains(&index);
+                if push && !inside {
+                    chain.push_front(&mut links, index);
+                    model.insert(0, index);
+                } else if !push && inside {
+                    chain.remove(&mut links, index);
+                    model.retain(|&other| other != index);
+                }
+                prop_assert_eq!(chain.check(&links), model.clone());
             }
         }
     }

@@ -1,8 +1,22 @@
 //! Who talks to whom: the table of flows, what each stands for on the WAN, and when it ends.
 //!
-//! Follows: RFC 4787 (UDP), RFC 5382 (TCP), RFC 5508 (ICMP); figures in [`budget`](crate::budget).
+//! Follows: RFC 4787 (UDP), RFC 5382 (TCP), RFC 5508 (ICMP), RFC 7857 (updates to all three);
+//! figures in [`budget`](crate::budget). Each requirement, how it is met and which test shows it:
+//! the header of `router/tests/requirements.rs`.
 //! Units: ports, bytes, [`Duration`]s by name.
-//! Budget: about 200 bytes × `FLOWS`, 4 bytes × `FLOW_BUCKETS`; see also [`nat`] and the wheel.
+//! Budget: about 210 bytes × `FLOWS`, 6 bytes × `FLOW_BUCKETS`; see also [`nat`] and the wheel.
+//!
+//! An entry joins two pairs of ends: what its client on the LAN says ([`FlowKey`]) and what the
+//! far end says ([`ReplyKey`]). They come to be in three ways:
+//!
+//! | opened by | needs | the client's word for the far end |
+//! | --- | --- | --- |
+//! | [`open`](Table::open): a LAN host | nothing | its address and port |
+//! | [`open_redirected`](Table::open_redirected): a LAN host | nothing | another one, such as ours |
+//! | [`open_inbound`](Table::open_inbound): the far end | a port forward, or a mapping whose client has sent to that address before ("address-dependent filtering") | its address and port |
+//!
+//! A packet from one LAN host to another's port of ours (hairpinning) is two entries, each quite
+//! ordinary: out by the first, in by the second.
 //!
 //! A flow is found in one hash step from either side. Ordinary traffic of an established flow
 //! writes into its entry only; lists and the wheel move when a flow changes its class:
@@ -16,22 +30,28 @@
 //! | `Established` | TCP | 5. silent for `TCP_EVICT_IDLE`, never while an exchange runs |
 //!
 //! When nothing may go, the new flow is refused. A host that has `FLOWS_FRESH_PER_HOST_MAX`
-//! unanswered flows loses its own oldest one first, so a flood hits the one who floods.
+//! unanswered flows loses its own oldest one first, so a flood hits the one who floods; in a flood
+//! from many addresses a host with few unanswered flows is passed over. What comes from outside
+//! has one share for all (`FLOWS_OUTSIDE_MAX`, `FLOWS_FRESH_OUTSIDE_MAX`) and one for each mapping
+//! (`INBOUND_PER_MAPPING_MAX`, `INBOUND_PER_FORWARD_MAX`): a flood through an open port meets
+//! itself only.
 //!
 //! Invariants:
 //! - I1 each entry in use is in one bucket of each hash, in one wheel slot, and in the list of its class.
 //! - I2 no two entries have the same client side or the same WAN side.
-//! - I3 the counts of each host are those of its entries.
+//! - I3 the counts of each account are those of its entries.
+//! - I4 each entry in use is in the chain of its port of ours and its far address.
 //!
-//! Calling order: [`Table::find`] or [`Table::find_reply`]; for a client's first packet
-//! [`Table::open`]; then [`Table::on_tcp`] or [`Table::on_datagram`]. [`Table::poll`] when due.
+//! Calling order: [`Table::find`] or [`Table::find_reply`]; for a first packet one of the three
+//! above; then [`Table::on_tcp`] or [`Table::on_datagram`]. [`Table::poll`] when due.
 //!
-//! Not done: endpoint-independent filtering, hairpinning, a helper for FTP.
+//! Not done: endpoint-independent filtering, helpers that read payloads (FTP PORT, SIP).
 
 mod evict;
 mod key;
 mod list;
 mod nat;
+mod open;
 pub mod tcp;
 mod wheel;
 
@@ -50,10 +70,11 @@ use crate::wire::options::Summary;
 use crate::wire::packet;
 
 pub use key::{Direction, FlowKey, Protocol, ReplyKey};
+pub use open::{Forward, Outside};
 pub use tcp::{ExchangeId, Invalid, SeqShift, Side, Stage, Tcp};
 
 use key::Hasher;
-use list::{Links, List};
+use list::{Chain, Links, List};
 use nat::{MappingId, Mappings};
 use wheel::Wheel;
 
@@ -78,6 +99,10 @@ counter_stage! {
         RefusedHost = "refused-host",
         /// New flows refused: no port was free.
         RefusedPort = "refused-port",
+        /// New flows from outside refused: their mapping, or the outside as a whole, has its share.
+        RefusedInbound = "refused-inbound",
+        /// Flows opened from outside.
+        OpenedInbound = "opened-inbound",
         /// Segments with impossible control bits.
         InvalidFlags = "invalid-flags",
         /// Segments outside the window.
@@ -96,6 +121,10 @@ pub enum Refused {
     Host,
     /// No port of ours was free.
     Port,
+    /// From outside: the mapping, or the outside as a whole, has its share.
+    Inbound,
+    /// From outside: nobody asked for it. Not counted here, it is no flow.
+    Unasked,
 }
 
 /// Names an entry; goes stale when the entry ends.
@@ -125,10 +154,19 @@ enum Class {
 
 const CLASSES: usize = 6;
 
+/// One account for each host of a /24, and one for all that is outside. In a larger net two
+/// hosts of different /24 may share one; which do is not to be known outside.
+const ACCOUNTS: usize = 257;
+/// The account of flows that the far end opened.
+const ACCOUNT_OUTSIDE: u16 = 256;
+
 /// A flow's place in the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     key: FlowKey,
+    /// The far end as it names itself; the client's word for it is in `key`.
+    far: Ipv4Address,
+    far_port: u16,
     wan_port: u16,
     /// Next in the bucket by client side, plus one; next free place while free.
     next_flow: u16,
@@ -136,7 +174,11 @@ pub struct Entry {
     next_reply: u16,
     generation: u16,
     mapping: MappingId,
+    /// Whose share of the table it takes.
+    account: u16,
     class: Class,
+    /// The far end sent the first packet.
+    inbound: bool,
     last_seen: Instant,
     /// State of the connection; meaningful if the protocol is TCP.
     pub tcp: Tcp,
@@ -151,12 +193,16 @@ impl Entry {
             remote_port: 0,
             protocol: Protocol::Tcp,
         },
+        far: Ipv4Address::UNSPECIFIED,
+        far_port: 0,
         wan_port: 0,
         next_flow: 0,
         next_reply: 0,
         generation: 0,
         mapping: MappingId::NONE,
+        account: 0,
         class: Class::Free,
+        inbound: false,
         last_seen: Instant::ZERO,
         tcp: Tcp::NONE,
     };
@@ -178,10 +224,42 @@ impl Entry {
         self.last_seen
     }
 
+    /// The far end's own address and port.
+    #[inline]
+    pub const fn far(&self) -> (Ipv4Address, u16) {
+        (self.far, self.far_port)
+    }
+
+    /// The client knows the far end by another address or port than its own.
+    #[inline]
+    pub fn is_redirected(&self) -> bool {
+        self.far_port != self.key.remote_port || self.far != self.key.remote
+    }
+
+    /// The far end sent the first packet.
+    pub const fn is_inbound(&self) -> bool {
+        self.inbound
+    }
+
+    /// How [`tcp`](Self::tcp) names this direction: its `client` is who opened the connection.
+    #[inline]
+    pub const fn tracked(&self, direction: Direction) -> Direction {
+        if self.inbound {
+            direction.opposite()
+        } else {
+            direction
+        }
+    }
+
+    /// Nobody has answered yet.
+    const fn is_fresh(&self) -> bool {
+        matches!(self.class, Class::Embryo | Class::Single)
+    }
+
     const fn reply_key(&self) -> ReplyKey {
         ReplyKey {
-            remote: self.key.remote,
-            remote_port: self.key.remote_port,
+            remote: self.far,
+            remote_port: self.far_port,
             wan_port: self.wan_port,
             protocol: self.key.protocol,
         }
@@ -191,7 +269,9 @@ impl Entry {
     fn timeout(&self) -> Duration {
         match (self.class, self.key.protocol) {
             (Class::Single | Class::Datagram, Protocol::Icmp) => ICMP_TIMEOUT,
-            (Class::Single | Class::Datagram, _) if self.key.remote_port == DNS_PORT => DNS_TIMEOUT,
+            (Class::Single | Class::Datagram, _) if self.far_port == DNS_PORT && !self.inbound => {
+                DNS_TIMEOUT
+            }
             (Class::Single, _) => UDP_UNANSWERED_TIMEOUT,
             (Class::Datagram, _) => UDP_TIMEOUT,
             (Class::Over | Class::Embryo | Class::Established | Class::Free, _) => {
@@ -220,15 +300,17 @@ pub struct Table {
     entries: [Entry; FLOWS],
     by_flow: [u16; FLOW_BUCKETS],
     by_reply: [u16; FLOW_BUCKETS],
+    /// Entries by port of ours and far address: whom has the client of a port sent to?
+    by_address: [Chain; FLOW_BUCKETS],
+    address_links: [Links; FLOWS],
     mappings: Mappings,
     wheel: Wheel,
     classes: [List; CLASSES],
     class_links: [Links; FLOWS],
-    /// Entries of each host that are not over, by the last byte of its address: hosts of a larger
-    /// net whose last bytes agree share one count.
-    live: [u16; 256],
+    /// Entries of each account that are not over.
+    live: [u16; ACCOUNTS],
     /// Those of them without an answer yet.
-    fresh: [u16; 256],
+    fresh: [u16; ACCOUNTS],
     hasher: Hasher,
     /// First place that was given back, plus one.
     free: u16,
@@ -245,12 +327,14 @@ impl Table {
         entries: [Entry::FREE; FLOWS],
         by_flow: [0; FLOW_BUCKETS],
         by_reply: [0; FLOW_BUCKETS],
+        by_address: [Chain::EMPTY; FLOW_BUCKETS],
+        address_links: [Links::NONE; FLOWS],
         mappings: Mappings::EMPTY,
         wheel: Wheel::EMPTY,
         classes: [List::EMPTY; CLASSES],
         class_links: [Links::NONE; FLOWS],
-        live: [0; 256],
-        fresh: [0; 256],
+        live: [0; ACCOUNTS],
+        fresh: [0; ACCOUNTS],
         hasher: Hasher::ZERO,
         free: 0,
         used: 0,
@@ -258,9 +342,10 @@ impl Table {
         counts: Counts::new(),
     };
 
-    /// Keys the hashes and the choice of ports; forgets all flows.
+    /// Keys the hashes and the choice of ports; forgets all flows and forwards.
     pub fn set_seed(&mut self, random: Random) {
         self.clear();
+        self.set_forwards(core::iter::empty());
         self.hasher = Hasher::new(random);
     }
 
@@ -348,73 +433,6 @@ impl Table {
         None
     }
 
-    /// Makes the entry for a client's first packet; `tcp` is its state after the SYN.
-    ///
-    /// # Errors
-    /// [`Refused`] when there is no room for it; counted.
-    pub fn open(
-        &mut self,
-        now: Instant,
-        key: FlowKey,
-        tcp: Option<Tcp>,
-    ) -> Result<EntryId, Refused> {
-        debug_assert_eq!(tcp.is_some(), key.protocol == Protocol::Tcp);
-        let opened = self.try_open(now, key, tcp);
-        self.counts.bump(match opened {
-            Ok(_) => Counter::Opened,
-            Err(Refused::Full) => Counter::RefusedFull,
-            Err(Refused::Host) => Counter::RefusedHost,
-            Err(Refused::Port) => Counter::RefusedPort,
-        });
-        opened
-    }
-
-    fn try_open(
-        &mut self,
-        now: Instant,
-        key: FlowKey,
-        tcp: Option<Tcp>,
-    ) -> Result<EntryId, Refused> {
-        self.make_room(now, key.client)?;
-        let mapped =
-            self.mappings
-                .acquire(&mut self.hasher, key.protocol, key.client, key.client_port);
-        let (mapping, wan_port) = mapped.ok_or(Refused::Port)?;
-        let index = self.place();
-        let class = if tcp.is_some() {
-            Class::Embryo
-        } else {
-            Class::Single
-        };
-        let entry = &mut self.entries[usize::from(index)];
-        *entry = Entry {
-            key,
-            wan_port,
-            mapping,
-            class,
-            last_seen: now,
-            tcp: tcp.unwrap_or(Tcp::NONE),
-            generation: entry.generation,
-            ..Entry::FREE
-        };
-        let (id, reply_key, deadline) = (
-            EntryId {
-                index,
-                generation: entry.generation,
-            },
-            entry.reply_key(),
-            now + entry.timeout(),
-        );
-        let (flow, reply) = (self.hasher.flow(&key), self.hasher.reply(&reply_key));
-        let entry = &mut self.entries[usize::from(index)];
-        entry.next_flow = core::mem::replace(&mut self.by_flow[flow], index + 1);
-        entry.next_reply = core::mem::replace(&mut self.by_reply[reply], index + 1);
-        self.wheel.insert(index, deadline);
-        self.enlist(index);
-        self.len += 1;
-        Ok(id)
-    }
-
     /// Takes a segment of a flow; `len` is its length in sequence space, `options` is called for
     /// SYNs only. Gives the entry as it is afterwards.
     ///
@@ -434,6 +452,7 @@ impl Table {
             return Err(Invalid::Window);
         };
         let before = entry.tcp.state;
+        let direction = entry.tracked(direction);
         let segment = entry.tcp.in_origin_view(direction, tcp, len);
         match entry.tcp.on_segment(direction, &segment, options) {
             Ok(()) => {
@@ -455,14 +474,51 @@ impl Table {
         }
     }
 
+    /// Takes a later fragment of a segment that was accepted; `end` is the sequence number behind
+    /// its last byte, as on the wire.
+    ///
+    /// # Errors
+    /// [`Invalid`] when it lies beyond the window (counted) or the entry has ended.
+    pub fn on_tcp_fragment(
+        &mut self,
+        id: EntryId,
+        direction: Direction,
+        end: u32,
+    ) -> Result<(), Invalid> {
+        let entry = self.get_mut(id).ok_or(Invalid::Window)?;
+        let (seq_add, _) = match direction {
+            Direction::Original => entry.tcp.shift.additions(direction),
+            Direction::Reply => (0, 0),
+        };
+        let taken = entry
+            .tcp
+            .on_fragment(entry.tracked(direction), end.wrapping_add(seq_add));
+        if taken.is_err() {
+            self.counts.bump(Counter::InvalidWindow);
+        }
+        taken
+    }
+
+    /// Whether a port of ours stands for a LAN host's.
+    pub fn is_mapped(&self, protocol: Protocol, wan_port: u16) -> bool {
+        self.mappings
+            .door(&self.hasher, protocol, wan_port)
+            .is_some()
+    }
+
     /// Takes a datagram or an ICMP echo of a flow.
     #[inline]
     pub fn on_datagram(&mut self, now: Instant, id: EntryId, direction: Direction) {
         let Some(entry) = self.get_mut(id) else {
             return;
         };
-        entry.last_seen = now;
-        if entry.class == Class::Single && direction == Direction::Reply {
+        let answered = entry.tracked(direction) == Direction::Reply;
+        // RFC 4787 REQ-6: outbound packets refresh, inbound ones may; those of somebody whom the
+        // client never answered do not, or he could keep its port for ever.
+        if !entry.inbound || answered || entry.class != Class::Single {
+            entry.last_seen = now;
+        }
+        if entry.class == Class::Single && answered {
             self.set_class(now, id.index, Class::Datagram);
         }
     }
@@ -538,7 +594,10 @@ impl Table {
             index,
             |entry| &mut entry.next_reply,
         );
-        self.mappings.release(&self.hasher, entry.mapping);
+        let bucket = self.hasher.address(&entry.reply_key());
+        self.by_address[bucket].remove(&mut self.address_links, index);
+        self.mappings
+            .release(&self.hasher, entry.mapping, entry.inbound);
         self.entries[usize::from(index)] = Entry {
             generation: entry.generation.wrapping_add(1),
             next_flow: self.free,
@@ -586,28 +645,23 @@ impl Table {
     }
 
     fn enlist(&mut self, index: u16) {
-        let (class, host) = self.class_and_host(index);
+        let (class, account) = self.class_and_account(index);
         self.classes[class as usize].push_back(&mut self.class_links, index);
-        self.live[host] += u16::from(class != Class::Over);
-        self.fresh[host] += u16::from(matches!(class, Class::Embryo | Class::Single));
+        self.live[account] += u16::from(class != Class::Over);
+        self.fresh[account] += u16::from(matches!(class, Class::Embryo | Class::Single));
     }
 
     fn delist(&mut self, index: u16) {
-        let (class, host) = self.class_and_host(index);
+        let (class, account) = self.class_and_account(index);
         self.classes[class as usize].remove(&mut self.class_links, index);
-        self.live[host] -= u16::from(class != Class::Over);
-        self.fresh[host] -= u16::from(matches!(class, Class::Embryo | Class::Single));
+        self.live[account] -= u16::from(class != Class::Over);
+        self.fresh[account] -= u16::from(matches!(class, Class::Embryo | Class::Single));
     }
 
-    fn class_and_host(&self, index: u16) -> (Class, usize) {
+    fn class_and_account(&self, index: u16) -> (Class, usize) {
         let entry = &self.entries[usize::from(index)];
-        (entry.class, host_of(entry.key.client))
+        (entry.class, usize::from(entry.account))
     }
-}
-
-/// Index of a host's counts.
-fn host_of(client: Ipv4Address) -> usize {
-    usize::from(client.octets()[3])
 }
 
 #[cfg(test)]

@@ -345,6 +345,21 @@ impl Tcp {
         self.on_control(direction, segment, options)
     }
 
+    /// Takes the sequence number behind a later fragment of an accepted segment.
+    ///
+    /// # Errors
+    /// [`Invalid::Window`] when it lies beyond what the other side takes.
+    pub fn on_fragment(&mut self, direction: Direction, end: u32) -> Result<(), Invalid> {
+        if seq::diff(end, self.side(direction.opposite()).limit) > 1 {
+            return Err(Invalid::Window);
+        }
+        let side = self.side_mut(direction);
+        if seq::gt(end, side.next) {
+            side.next = end;
+        }
+        Ok(())
+    }
+
     /// Everything but a plain segment of an established connection.
     fn on_control(
         &mut self,

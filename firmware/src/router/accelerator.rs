@@ -489,6 +489,7 @@ pub(super) struct Parts {
     pub(super) console: &'static mut crate::console::Console,
     pub(super) dhcp_server: &'static mut crate::dhcp::server::Server,
     pub(super) dns: &'static mut crate::dns::Relay,
+    pub(super) fragments: &'static mut super::Fragments,
 }
 
 /// Takes [`Memory`] apart.
@@ -506,6 +507,7 @@ pub(super) fn parts(memory: &'static mut Memory) -> Parts {
         console,
         dhcp_server,
         dns,
+        fragments,
     } = memory;
     Parts {
         accelerator: AcceleratorParts {
@@ -522,5 +524,6 @@ pub(super) fn parts(memory: &'static mut Memory) -> Parts {
         console,
         dhcp_server,
         dns,
+        fragments,
     }
 }

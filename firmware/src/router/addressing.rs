@@ -9,10 +9,11 @@ use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
 
 use super::{Acceleration, Router};
 use crate::budget::WAN_DNS_MAX;
+use crate::conntrack;
 use crate::dhcp::{client, server};
 use crate::events::Event;
 use crate::port::{Port, PortAddress};
-use crate::settings::{Net, Settings, WanAddress};
+use crate::settings::{ForwardProtocol, Net, Settings, WanAddress};
 
 impl Router<'_> {
     /// Puts settings in force.
@@ -37,6 +38,22 @@ impl Router<'_> {
         }
         self.follow_wan_setting(before.wan.address);
         self.address_wan();
+        self.apply_forwards();
+    }
+
+    /// Opens the forwarded ports, and closes those that are none any more.
+    fn apply_forwards(&mut self) {
+        let forwards = self.settings.forwards.iter();
+        let open = forwards.map(|forward| conntrack::Forward {
+            protocol: match forward.protocol {
+                ForwardProtocol::Tcp => conntrack::Protocol::Tcp,
+                ForwardProtocol::Udp => conntrack::Protocol::Udp,
+            },
+            wan_port: forward.wan_port,
+            client: forward.host,
+            client_port: forward.port,
+        });
+        self.conntrack.set_forwards(open);
     }
 
     /// Starts or stops the DHCP client as the settings say; a lease that the LAN or the air now
@@ -129,6 +146,7 @@ impl Router<'_> {
                 self.services.dns.forget();
                 self.accelerator.forget_all(self.now);
                 self.conntrack.clear();
+                self.fragments.clear();
             }
             Port::Air => {}
         }

@@ -81,6 +81,7 @@ impl Host for Router<'_> {
     fn counters(&self, each: &mut dyn FnMut(&str, &str, u64)) {
         each_of("router", &self.counts, each);
         each_of("conntrack", &self.conntrack.counts, each);
+        each_of("fragments", self.fragments.counts(), each);
         each_of("neighbor", &self.neighbors.counts, each);
         each_of("accelerator", &self.accelerator.counts, each);
         each_of("exchange", self.accelerator.exchanges.counts(), each);

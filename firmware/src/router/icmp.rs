@@ -5,15 +5,16 @@
 //! 3.10.7.1 (resets).
 //! Units: offsets count from the start of the frame, or of the quoted datagram where said so.
 //!
-//! An error passes when the packet it quotes belongs to a flow and, for TCP, is in flight.
-//! Redirects and source quenches never pass.
+//! An error passes when the packet it quotes belongs to a flow and, for TCP, is in flight; it
+//! neither ends nor refreshes the flow. Redirects and source quenches never pass. Errors of the
+//! router's own go to the LAN only (RFC 5508 REQ-9): on the WAN it is silent.
 
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::Ipv4Address;
 
 use super::{Counter, Router, Verdict};
 use crate::budget::ERRORS_PER_SECOND_MAX;
-use crate::conntrack::{Direction, EntryId, FlowKey, Protocol, ReplyKey};
+use crate::conntrack::{Direction, Entry, EntryId, FlowKey, Protocol, ReplyKey};
 use crate::port::{Egress, Port};
 use crate::wire::checksum::{self, Delta};
 use crate::wire::packet::{
@@ -30,6 +31,40 @@ const CODE_FRAGMENTATION_NEEDED: u8 = 4;
 const MTU_MIN: u16 = 576;
 /// What an error must quote behind the IP header (RFC 792).
 const QUOTED_BYTES: usize = 8;
+/// The longest error of our own, without Ethernet: "as much of the original datagram as possible
+/// without … exceeding 576 bytes" (RFC 1812 section 4.3.2.3).
+const ERROR_BYTES_MAX: usize = 576;
+
+/// Why a LAN host's packet does not go on, as an ICMP error says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Complaint {
+    /// Time to live used up: traceroute shows us.
+    TimeExceeded,
+    /// The line is down or has no gateway.
+    NetUnreachable,
+    /// Nothing is at that port of ours.
+    PortUnreachable,
+    /// The flow was refused (RFC 5508 REQ-8).
+    Prohibited,
+    /// Longer than the line takes, and must not be cut (RFC 1191).
+    TooLong {
+        /// What it takes, bytes of IP.
+        mtu: u16,
+    },
+}
+
+impl Complaint {
+    /// Type and code, and the word behind the checksum.
+    const fn header(self) -> (u8, u8, u16) {
+        match self {
+            Self::TimeExceeded => (icmp_type::TIME_EXCEEDED, 0, 0),
+            Self::NetUnreachable => (icmp_type::UNREACHABLE, 0, 0),
+            Self::PortUnreachable => (icmp_type::UNREACHABLE, 3, 0),
+            Self::Prohibited => (icmp_type::UNREACHABLE, 13, 0),
+            Self::TooLong { mtu } => (icmp_type::UNREACHABLE, CODE_FRAGMENTATION_NEEDED, mtu),
+        }
+    }
+}
 
 /// At most [`ERRORS_PER_SECOND_MAX`] errors of our own in each second.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +141,11 @@ impl Quoted {
         if ip[0] >> 4 != 4 || l4 < IPV4_BYTES || fragment_offset != 0 {
             return None;
         }
+        // RFC 5508 REQ-3 a): "If the IP checksum of the embedded packet fails to validate, the NAT
+        // SHOULD silently drop the Error packet."
+        if !checksum::is_valid(checksum::sum(bytes.get(..l4)?)) {
+            return None;
+        }
         let [p0, p1, p2, p3, s0, s1, s2, s3] = *bytes.get(l4..)?.first_chunk::<QUOTED_BYTES>()?;
         let (first, second) = (u16::from_be_bytes([p0, p1]), u16::from_be_bytes([p2, p3]));
         let ident = u16::from_be_bytes([s0, s1]);
@@ -150,28 +190,36 @@ impl Router<'_> {
             .conntrack
             .find_reply(&key)
             .filter(|_| quoted.src == self.wan_address());
-        let Some((id, client, client_port)) = self.flow_of(found, Direction::Original, quoted.seq)
-        else {
+        let Some((id, entry)) = self.flow_of(found, Direction::Original, quoted.seq) else {
             return self.drop(Counter::IcmpIgnored);
         };
         if packet.ttl <= 1 {
             return self.drop(Counter::Expired);
         }
+        let (key, far, is_redirected) = (*entry.key(), entry.far(), entry.is_redirected());
         // The client knows the quoted packet by its own address and numbers.
         let seq = quoted.seq.wrapping_add(self.shift_of(id).0);
-        quote_as(
-            frame,
-            packet,
-            &quoted,
-            End::Source,
-            client,
-            client_port,
-            seq,
-        );
-        self.send_error_on(now, packet, End::Destination, client, Port::Lan, frame, out)
+        let (client, port) = (key.client, key.client_port);
+        quote_as(frame, packet, &quoted, End::Source, (client, port), seq);
+        let outer = Packet {
+            transport: Transport::Other,
+            ..*packet
+        };
+        if is_redirected {
+            // Nor does it know the far end by its own name.
+            let there = (key.remote, key.remote_port);
+            quote_as(frame, packet, &quoted, End::Destination, there, seq);
+            if packet.src == far.0 {
+                rewrite::endpoint(frame, &outer, End::Source, key.remote, 0);
+            }
+        }
+        rewrite::forward(frame, &outer, End::Destination, client, 0);
+        self.counts.bump(Counter::IcmpTranslated);
+        self.egress(now, Port::Lan, client, frame, out)
     }
 
-    /// An error from a LAN host about a packet it got.
+    /// An error from the LAN about a packet that a host there got. Whoever sent it, a host or a
+    /// router in the LAN, it leaves with our address (RFC 5508 REQ-5 c).
     pub(super) fn forward_icmp_error_out<E: Egress>(
         &mut self,
         now: Instant,
@@ -179,7 +227,8 @@ impl Router<'_> {
         frame: &mut [u8],
         out: &mut E,
     ) -> Verdict {
-        let Some(quoted) = believable_error(packet, frame) else {
+        let quoted = believable_error(packet, frame).filter(|quoted| quoted.src == packet.dst);
+        let Some(quoted) = quoted else {
             return self.drop(Counter::IcmpIgnored);
         };
         let key = FlowKey {
@@ -189,40 +238,61 @@ impl Router<'_> {
             remote_port: quoted.src_port,
             protocol: quoted.protocol,
         };
-        let found = self
-            .conntrack
-            .find(&key)
-            .filter(|_| packet.src == quoted.dst);
+        let found = self.conntrack.find(&key);
         // The reply that the client quotes has the client's numbers.
         let reply_bytes = found.map_or(0, |id| self.shift_of(id).1);
         let seq = quoted.seq.wrapping_sub(reply_bytes);
-        let Some((id, ..)) = self.flow_of(found, Direction::Reply, seq) else {
+        let Some((_id, entry)) = self.flow_of(found, Direction::Reply, seq) else {
             return self.drop(Counter::IcmpIgnored);
         };
+        if packet.ttl <= 1 {
+            return self.drop(Counter::Expired);
+        }
+        let (wan_port, far, is_redirected) = (entry.wan_port(), entry.far(), entry.is_redirected());
         let wan = self.wan_address();
-        let wan_port = self.conntrack.get(id).map_or(0, |entry| entry.wan_port());
-        quote_as(frame, packet, &quoted, End::Destination, wan, wan_port, seq);
-        let to = packet.dst;
-        let verdict = self.send_error_on(now, packet, End::Source, wan, Port::Wan, frame, out);
-        debug_assert_ne!(to, wan);
-        verdict
+        quote_as(
+            frame,
+            packet,
+            &quoted,
+            End::Destination,
+            (wan, wan_port),
+            seq,
+        );
+        let outer = Packet {
+            transport: Transport::Other,
+            ..*packet
+        };
+        if is_redirected {
+            quote_as(frame, packet, &quoted, End::Source, far, seq);
+            rewrite::endpoint(frame, &outer, End::Destination, far.0, 0);
+        }
+        if far.0 == wan {
+            // To another LAN host by our own address (RFC 5508 REQ-7): now it comes in.
+            rewrite::endpoint(frame, &outer, End::Source, wan, 0);
+            return match Packet::parse(frame) {
+                Ok(packet) => self.forward_icmp_error_in(now, &packet, frame, out),
+                Err(fault) => self.fault(fault),
+            };
+        }
+        rewrite::forward(frame, &outer, End::Source, wan, 0);
+        self.counts.bump(Counter::IcmpTranslated);
+        self.egress(now, Port::Wan, far.0, frame, out)
     }
 
-    /// The flow that is meant, with its client, if a packet of `sender` with `seq` is in flight.
+    /// The flow that is meant, if a packet in this direction with `seq` is in flight.
     fn flow_of(
         &self,
         found: Option<EntryId>,
-        sender: Direction,
+        direction: Direction,
         seq: u32,
-    ) -> Option<(EntryId, Ipv4Address, u16)> {
+    ) -> Option<(EntryId, &Entry)> {
         let id = found?;
         let entry = self.conntrack.get(id)?;
-        let key = entry.key();
-        let in_flight = match key.protocol {
-            Protocol::Tcp => entry.tcp.is_in_flight(sender, seq),
+        let in_flight = match entry.key().protocol {
+            Protocol::Tcp => entry.tcp.is_in_flight(entry.tracked(direction), seq),
             Protocol::Udp | Protocol::Icmp => true,
         };
-        in_flight.then_some((id, key.client, key.client_port))
+        in_flight.then_some((id, entry))
     }
 
     /// Bytes of requests and replies by which a flow's two ends have come apart.
@@ -235,47 +305,30 @@ impl Router<'_> {
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // one packet, taken apart once
-    fn send_error_on<E: Egress>(
+    /// Tells a LAN host why its packet goes no further; `frame` is still as it came.
+    pub(super) fn complain<E: Egress>(
         &mut self,
         now: Instant,
-        packet: &Packet,
-        end: End,
-        address: Ipv4Address,
-        egress: Port,
-        frame: &mut [u8],
-        out: &mut E,
-    ) -> Verdict {
-        let outer = Packet {
-            transport: Transport::Other,
-            ..*packet
-        };
-        rewrite::forward(frame, &outer, end, address, 0);
-        self.counts.bump(Counter::IcmpTranslated);
-        let to = match end {
-            End::Source => packet.dst,
-            End::Destination => address,
-        };
-        self.egress(now, egress, to, frame, out)
-    }
-
-    /// Tells a LAN host that its packet's time to live is used up (so that traceroute shows us).
-    pub(super) fn send_time_exceeded<E: Egress>(
-        &mut self,
-        now: Instant,
+        complaint: Complaint,
         packet: &Packet,
         frame: &[u8],
         out: &mut E,
     ) {
         // "An ICMP error message MUST NOT be sent as the result of receiving an ICMP error
-        // message" (RFC 1812 section 4.3.2.7).
-        let about_error = matches!(&packet.transport, Transport::Icmp(icmp) if icmp.kind != icmp_type::ECHO_REQUEST);
+        // message", a fragment that is not the first, or what went to many (RFC 1812 section
+        // 4.3.2.7).
+        let is_about_error = matches!(&packet.transport, Transport::Icmp(icmp) if icmp.kind != icmp_type::ECHO_REQUEST);
+        let is_fragment = packet.transport == Transport::Fragment;
         let own = self.addresses[Port::Lan.index()];
-        let (Some(lan), Ok(ethernet), false) = (own.cidr, Ethernet::parse(frame), about_error)
-        else {
+        let (Some(lan), Ok(ethernet), false) = (
+            own.cidr,
+            Ethernet::parse(frame),
+            is_about_error || is_fragment,
+        ) else {
             return;
         };
-        let quoted_end = (usize::from(packet.l4) + QUOTED_BYTES).min(usize::from(packet.ip_end));
+        let quoted_max = ETHERNET_BYTES + ERROR_BYTES_MAX - IPV4_BYTES - ICMP_BYTES;
+        let quoted_end = usize::from(packet.ip_end).min(quoted_max);
         let Some(quoted) = frame.get(ETHERNET_BYTES..quoted_end) else {
             return;
         };
@@ -283,6 +336,8 @@ impl Router<'_> {
             self.counts.bump(Counter::IcmpLimited);
             return;
         }
+        let (kind, code, word) = complaint.header();
+        let [high, low] = word.to_be_bytes();
         let len = ETHERNET_BYTES + IPV4_BYTES + ICMP_BYTES + quoted.len();
         let sent = out.transmit(Port::Lan, len, |error| {
             Ethernet {
@@ -299,7 +354,7 @@ impl Router<'_> {
                 packet.ident,
             );
             let icmp = &mut error[ETHERNET_BYTES + IPV4_BYTES..];
-            icmp[..ICMP_BYTES].copy_from_slice(&[icmp_type::TIME_EXCEEDED, 0, 0, 0, 0, 0, 0, 0]);
+            icmp[..ICMP_BYTES].copy_from_slice(&[kind, code, 0, 0, 0, 0, high, low]);
             icmp[ICMP_BYTES..].copy_from_slice(quoted);
             let field = checksum::finish(checksum::sum(icmp));
             icmp[2..4].copy_from_slice(&field.to_be_bytes());
@@ -384,7 +439,7 @@ fn believable_error(packet: &Packet, frame: &[u8]) -> Option<Quoted> {
         }
         _ => false,
     };
-    if !passes || !packet.transport_checksum_ok(frame) {
+    if !passes || packet.is_fragment() || !packet.transport_checksum_ok(frame) {
         return None;
     }
     Quoted::parse(packet.payload(frame))
@@ -397,8 +452,7 @@ fn quote_as(
     packet: &Packet,
     quoted: &Quoted,
     end: End,
-    address: Ipv4Address,
-    port: u16,
+    (address, port): (Ipv4Address, u16),
     seq: u32,
 ) {
     let Some(icmp) = frame.get_mut(usize::from(packet.l4)..usize::from(packet.ip_end)) else {
@@ -421,6 +475,10 @@ fn quote_as(
             let delta = replace(inner, port_at, port.to_be_bytes(), addresses);
             adjust(inner, quoted.l4 + 6, delta, true);
         }
+        // An echo has one identifier, which is the client's end.
+        Protocol::Icmp
+            if quoted.dst_port == 0 && end == End::Destination
+                || quoted.src_port == 0 && end == End::Source => {}
         Protocol::Icmp => {
             let delta = replace(inner, quoted.l4 + 4, port.to_be_bytes(), Delta::new());
             adjust(inner, quoted.l4 + 2, delta, false);

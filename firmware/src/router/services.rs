@@ -157,9 +157,8 @@ impl Router<'_> {
                     dns.on_datagram(now, &datagram, way, around);
                 });
             }
-            (Port::Lan | Port::Wan | Port::Air, _) => {
-                return self.drop(Counter::LocalUnwanted);
-            }
+            (Port::Wan | Port::Air, _) => return self.drop(Counter::LocalUnwanted),
+            (Port::Lan, _) => return self.refuse(now, packet, frame, out),
         }
         Verdict::Answer
     }

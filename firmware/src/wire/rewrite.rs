@@ -102,6 +102,19 @@ pub fn set_ttl(frame: &mut [u8], ttl: u8) {
     edit_ttl(frame, |_| ttl);
 }
 
+/// Sets the identification of the datagram.
+pub fn set_ident(frame: &mut [u8], ident: u16) {
+    let Some(ip) = frame
+        .get_mut(ETHERNET_BYTES..)
+        .and_then(|ip| ip.first_chunk_mut::<IPV4_BYTES>())
+    else {
+        return;
+    };
+    let old = core::mem::replace(array_mut::<4, 2>(ip), ident.to_be_bytes());
+    let field = array_mut::<10, 2>(ip);
+    *field = Delta::new().word(old, ident.to_be_bytes()).apply(*field);
+}
+
 fn edit_ttl(frame: &mut [u8], edit: impl FnOnce(u8) -> u8) {
     let Some(ip) = frame
         .get_mut(ETHERNET_BYTES..)
