@@ -11,9 +11,7 @@
 use core::cell::RefCell;
 use core::fmt::Write;
 
-use firmware::budget::{
-    Memory, PANEL_INTERVAL, STORE_ERASE_LOOK, STORE_SAVE_TIMEOUT, WATCHDOG_US,
-};
+use firmware::budget::{Memory, PANEL_INTERVAL, STORE_ERASE_LOOK, STORE_SAVE_TIMEOUT, WATCHDOG_US};
 use firmware::button::{Press, ResetButton};
 use firmware::events::{Event, Text};
 use firmware::port::{Egress, Full, Port};
@@ -31,8 +29,8 @@ use hal_mips::log;
 use hal_mips::mmio::{Mmio, malta};
 use hal_mips::panel::{Button, Buttons, Led, Leds, NoButtons};
 use hal_mips::pci;
-use hal_mips::soc::malta_panel::MaltaPanel;
 use hal_mips::soc::flash::{Bus32, Nor};
+use hal_mips::soc::malta_panel::MaltaPanel;
 use hal_mips::soc::uart::{Uart, WAIT_LOOKS};
 use hal_mips::soc::{i8254, i8259};
 use hal_mips::virtio::{Memory as VirtioMemory, VirtioNet};
