@@ -521,6 +521,10 @@ impl<'m> Router<'m> {
             return self.answer_echo(port, packet, frame);
         }
         if port == Port::Lan {
+            if let Some(resolver) = self.tcp_resolver(packet) {
+                let far = (resolver, crate::dns::PORT);
+                return self.forward_redirected(now, packet, far, frame, out);
+            }
             return self.refuse(now, packet, frame, out);
         }
         self.drop(Counter::LocalUnwanted)

@@ -116,7 +116,6 @@ impl Router<'_> {
 
     /// As [`forward_out`](Self::forward_out), but the far end is `far`, whatever the host says; it
     /// sees the answers come from where it asked.
-    #[allow(dead_code)] // for DNS over TCP to the router's own address
     pub(super) fn forward_redirected<E: Egress>(
         &mut self,
         now: Instant,
@@ -138,7 +137,8 @@ impl Router<'_> {
         out: &mut E,
     ) -> Verdict {
         let line = &self.addresses[Port::Wan.index()];
-        if line.gateway.is_none() && !self.is_on(Port::Wan, packet.dst) {
+        let dst = far.map_or(packet.dst, |(address, _port)| address);
+        if line.gateway.is_none() && !self.is_on(Port::Wan, dst) {
             let reason = match line.cidr {
                 None => Counter::Unconfigured,
                 Some(_) => Counter::NoRoute,

@@ -5,6 +5,7 @@
 //! | LAN | UDP 67, broadcast or unicast | DHCP server |
 //! | LAN | UDP 53 of the router's address | DNS relay |
 //! | LAN | UDP 69, and the transfer's port, while an upgrade waits for it | TFTP |
+//! | LAN | TCP 53 of the router's address | none: translated to the first resolver |
 //! | WAN | UDP 68 from 67, whatever the address | DHCP client |
 //! | WAN | UDP of a port from `LOCAL_PORT_FIRST` on | DNS relay, if it asked from there |
 //!
@@ -13,7 +14,7 @@
 
 use heapless::Vec;
 use smoltcp::time::Instant;
-use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
+use smoltcp::wire::{EthernetAddress, Ipv4Address, Ipv4Cidr};
 
 use super::way::RouterWay;
 use super::{Counter, Router, Verdict};
@@ -74,6 +75,16 @@ impl Router<'_> {
         matches!(&packet.transport, Transport::Udp(udp)
             if udp.dst_port == server::SERVER_PORT && udp.src_port == server::CLIENT_PORT)
             && !packet.is_fragment()
+    }
+
+    /// Who answers a question to the router by TCP, as hosts ask when an answer was cut (RFC 7766
+    /// section 5): the first resolver, to whom the connection is translated.
+    pub(super) fn tcp_resolver(&self, packet: &Packet) -> Option<Ipv4Address> {
+        packet.tcp().filter(|tcp| tcp.dst_port == dns::PORT)?;
+        let first = self.resolvers().into_iter().flatten().next()?;
+        let own = [Port::Lan, Port::Air].map(|port| self.addresses[port.index()].cidr);
+        let is_inside = own.iter().flatten().any(|net| net.contains_addr(&first));
+        (!is_inside).then_some(first)
     }
 
     /// A message of a DHCP server on the WAN.
