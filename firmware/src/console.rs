@@ -52,7 +52,9 @@ use crate::budget::{
 use crate::events::{Event, Log, Stored};
 use crate::ping::{PingError, Report};
 use crate::router::Action;
+use crate::router::upgrade::Transfer;
 use crate::settings::Settings;
+use crate::upgrade::Refusal;
 use command::Done;
 use line::{Editor, Key};
 use listing::Listing;
@@ -124,6 +126,18 @@ pub trait Host {
 
     /// Ends the series; its summary is the last report.
     fn end_ping(&mut self);
+
+    /// Takes one new image by `transfer`; one that is older only with `force`.
+    ///
+    /// # Errors
+    /// Why there is no upgrade.
+    fn upgrade(&mut self, transfer: Transfer, force: bool) -> Result<(), Refusal>;
+
+    /// Writes what an upgrade is doing, and why the last one was refused.
+    ///
+    /// # Errors
+    /// Only those of `out`.
+    fn write_upgrade(&self, out: &mut dyn Write) -> fmt::Result;
 
     /// Whether a transfer has the serial line. The waits of one are bounded.
     fn has_line(&self) -> bool {

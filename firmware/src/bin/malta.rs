@@ -18,10 +18,13 @@ use firmware::port::{Egress, Full, Port};
 use firmware::random::{BootEntropy, Random, SEED_BYTES};
 use firmware::router::{Action, Machine, Router, Verdict};
 use firmware::store::{Kind, Layout, Store};
+use firmware::upgrade::image::Board;
+use firmware::upgrade::slot::SlotId;
+use firmware::upgrade::{Boot, Turn};
 use hal_mips::arch::cell::TakeCell;
 use hal_mips::arch::keep::{self, Reason};
 use hal_mips::arch::watchdog::CountWatchdog;
-use hal_mips::arch::{cp0, exception, stack, time};
+use hal_mips::arch::{boot, cp0, exception, stack, time};
 use hal_mips::console::Console;
 use hal_mips::dma::{Frame, FramePool};
 use hal_mips::frame_io::FrameIo;
@@ -101,6 +104,14 @@ fn main() -> ! {
     keeper.replace_seed(&mut random, &mut console);
     let mut router = Router::new(memory, macs, random);
     keeper.restore(&mut router);
+    router.set_boot(
+        now(),
+        Boot {
+            board: Board::MALTA,
+            slots: Layout::MALTA.images,
+            running: boot::slot().and_then(|slot| SlotId::ALL.get(slot).copied()),
+        },
+    );
     defmt::info!(
         "boot {=u32}, count at {=u32} Hz",
         last.boots + 1,
@@ -131,6 +142,9 @@ fn main() -> ! {
         let action = router.poll_console(now(), console.room(), &mut console);
         act(action, &mut router, &mut keeper, &mut console);
         let store_at = keeper.poll(&mut router);
+        if keeper.upgrade(&mut router) == Turn::Reboot {
+            reboot(&mut router, &mut keeper, &mut console)
+        }
         let console_left = console.drain(SERIAL_BYTES);
         let log_left = log::drain(&mut log_line, SERIAL_BYTES);
         if !typed && !router.console_is_ready(console.room()) {
@@ -283,6 +297,11 @@ impl Keeper {
     /// A step of what the router wants stored; when the next one is due.
     fn poll(&mut self, router: &mut Router<'_>) -> Option<Instant> {
         self.store.poll(now(), &mut self.flash, router)
+    }
+
+    /// A step of an upgrade, or of the confirmation of the image that runs.
+    fn upgrade(&mut self, router: &mut Router<'_>) -> Turn {
+        router.poll_upgrade(now(), &mut self.flash)
     }
 
     /// Stores what waits.

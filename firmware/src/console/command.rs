@@ -10,7 +10,9 @@ use super::{Busy, Host};
 use crate::budget::{PING_COUNT, PING_COUNT_MAX};
 use crate::ping::PingError;
 use crate::router::Action;
+use crate::router::upgrade::Transfer;
 use crate::settings::{KEYS, SettingError, Settings, parse_host};
+use crate::upgrade::Refusal;
 
 /// The most words of a command.
 const WORDS_MAX: usize = 6;
@@ -176,6 +178,18 @@ ADDRESS is like 198.51.100.10. ^C ends it.
         follow: Follow::Words(&["list", "add", "remove"]),
     },
     Command {
+        name: "upgrade",
+        usage: "upgrade status|tftp|xmodem [--force]",
+        summary: "takes a new image",
+        more: "\
+tftp: put it to the router's LAN address within two minutes.
+xmodem: send it on this line, by XMODEM or YMODEM, within two minutes.
+It is checked before anything is erased; the old image stays in its own place.
+An image older than this one is taken with --force only.
+",
+        follow: Follow::Words(&["status", "tftp", "xmodem"]),
+    },
+    Command {
         name: "reboot",
         usage: "reboot",
         summary: "starts the router anew",
@@ -207,6 +221,8 @@ pub(super) enum CommandError {
     Ping(PingError),
     /// The settings are being stored already.
     Saving,
+    /// There is no upgrade.
+    Upgrade(Refusal),
     /// The output failed.
     Output,
 }
@@ -219,6 +235,7 @@ impl fmt::Display for CommandError {
             CommandError::Setting(error) => error.fmt(f),
             CommandError::Ping(error) => error.fmt(f),
             CommandError::Saving => f.write_str("the settings are being stored already"),
+            CommandError::Upgrade(refusal) => refusal.fmt(f),
             CommandError::Output => f.write_str("the output failed"),
         }
     }
@@ -233,6 +250,12 @@ impl From<SettingError> for CommandError {
 impl From<PingError> for CommandError {
     fn from(error: PingError) -> Self {
         CommandError::Ping(error)
+    }
+}
+
+impl From<Refusal> for CommandError {
+    fn from(refusal: Refusal) -> Self {
+        CommandError::Upgrade(refusal)
     }
 }
 
@@ -353,6 +376,14 @@ pub(super) fn run(
             let address: Ipv4Addr = address.parse().map_err(|_| SettingError::NotAnAddress)?;
             change(host, |settings| settings.remove_peer(address), "peers", out)
         }
+        ("upgrade", ["status"]) => {
+            host.write_upgrade(out)?;
+            Ok(Done::All)
+        }
+        ("upgrade", ["tftp"]) => upgrade(host, Transfer::Tftp, false, out),
+        ("upgrade", ["tftp", "--force"]) => upgrade(host, Transfer::Tftp, true, out),
+        ("upgrade", ["xmodem"]) => upgrade(host, Transfer::Xmodem, false, out),
+        ("upgrade", ["xmodem", "--force"]) => upgrade(host, Transfer::Xmodem, true, out),
         ("reboot", []) => {
             writeln!(out, "rebooting")?;
             Ok(Done::Board(Action::Reboot))
@@ -374,6 +405,20 @@ fn help(name: &str, out: &mut dyn Write) -> Result<Done, CommandError> {
 fn ping(host: &mut dyn Host, address: &str, count: u32) -> Result<Done, CommandError> {
     host.ping(parse_host(address)?, count)?;
     Ok(Done::Begun(Busy::Ping))
+}
+
+fn upgrade(
+    host: &mut dyn Host,
+    transfer: Transfer,
+    force: bool,
+    out: &mut dyn Write,
+) -> Result<Done, CommandError> {
+    host.upgrade(transfer, force)?;
+    writeln!(out, "send the image within two minutes")?;
+    Ok(match transfer {
+        Transfer::Tftp => Done::All,
+        Transfer::Xmodem => Done::Begun(Busy::Line),
+    })
 }
 
 /// A number from 1 to `most`, of digits only.

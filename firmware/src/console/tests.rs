@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::router::upgrade::Transfer;
+use crate::upgrade::Refusal;
 
 mod editing;
 mod screen;
@@ -133,6 +135,20 @@ impl Host for FakeHost {
 
     fn end_ping(&mut self) {
         self.ping.end();
+    }
+
+    fn upgrade(&mut self, transfer: Transfer, _force: bool) -> Result<(), Refusal> {
+        if self.transfer.is_some() {
+            return Err(Refusal::Busy);
+        }
+        if transfer == Transfer::Xmodem {
+            self.transfer = Some(Vec::new());
+        }
+        Ok(())
+    }
+
+    fn write_upgrade(&self, out: &mut dyn Write) -> fmt::Result {
+        writeln!(out, "no upgrade")
     }
 
     fn has_line(&self) -> bool {

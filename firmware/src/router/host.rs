@@ -6,6 +6,7 @@ use core::net::Ipv4Addr;
 use smoltcp::time::{Duration, Instant};
 
 use super::Router;
+use super::upgrade::Transfer;
 use crate::budget::{EXCHANGES_MAX, FLOWS};
 use crate::conntrack::{Entry, Protocol};
 use crate::console::{Escaped, Host, Table};
@@ -17,6 +18,7 @@ use crate::links::LinkId;
 use crate::ping::{PingError, Report};
 use crate::port::Port;
 use crate::settings::{Settings, WanAddress};
+use crate::upgrade::Refusal;
 
 fn each_of<S: Stage, const N: usize>(
     stage: &str,
@@ -130,6 +132,26 @@ impl Host for Router<'_> {
         } else {
             self.write_screen(out)
         }
+    }
+
+    fn upgrade(&mut self, transfer: Transfer, force: bool) -> Result<(), Refusal> {
+        self.start_upgrade(transfer, force)
+    }
+
+    fn write_upgrade(&self, out: &mut dyn Write) -> fmt::Result {
+        self.upgrade.write_status(out)
+    }
+
+    fn has_line(&self) -> bool {
+        self.upgrade_has_line()
+    }
+
+    fn on_line_byte(&mut self, byte: u8, out: &mut dyn Write) {
+        self.on_upgrade_byte(byte, out);
+    }
+
+    fn poll_line(&mut self, out: &mut dyn Write) {
+        self.poll_upgrade_line(out);
     }
 
     fn write_row(&self, table: Table, kv: bool, at: u32, out: &mut dyn Write) -> Option<u32> {
