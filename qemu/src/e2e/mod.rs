@@ -13,6 +13,7 @@ mod plain;
 mod programs;
 mod router;
 mod scenarios;
+mod upgrade;
 mod world;
 
 use crate::image;
@@ -70,6 +71,7 @@ pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
         scenarios::SCENARIOS,
         console::SCENARIOS,
         hostile::SCENARIOS,
+        upgrade::SCENARIOS,
     ]
     .into_iter()
     .flatten()

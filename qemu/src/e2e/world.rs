@@ -120,6 +120,12 @@ impl World {
         self.directory.join(name)
     }
 
+    /// The file of a router's flash.
+    #[must_use]
+    pub fn flash(&self, router: &str) -> PathBuf {
+        self.state.file(&format!("router-{router}.flash"))
+    }
+
     fn lab(&mut self, arguments: &[&str], limit: Duration) -> Result<Ran> {
         let mut command = Command::new(&self.program);
         command.args(arguments);
