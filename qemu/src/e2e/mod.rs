@@ -51,9 +51,7 @@ pub struct Results {
 }
 
 /// Options of the lab that all scenarios share: lines as slow as the demo's, so that the router is never the limit.
-const LAB: &[&str] = if DHCP { &["--dhcp", "on"] } else { &[] };
-/// Whether the routers have DHCP and DNS in both directions yet.
-const DHCP: bool = false;
+const LAB: &[&str] = &[];
 /// After so many labs that did not start none is started any more: it takes a minute each.
 const STARTS_MAX: u32 = 2;
 const ROUTERS: [&str; 2] = ["a", "b"];
@@ -65,7 +63,7 @@ const CLOCK_SLACK: Duration = Duration::from_secs(3);
 /// Every scenario, in the order of a run.
 pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
     [
-        if DHCP { router::SCENARIOS } else { &[] },
+        router::SCENARIOS,
         programs::SCENARIOS,
         plain::SCENARIOS,
         scenarios::SCENARIOS,

@@ -43,8 +43,8 @@ pub struct LabOptions {
     /// An image to boot instead of building one.
     #[arg(long, value_name = "ELF")]
     pub image: Option<PathBuf>,
-    /// Whether routers and clients get their addresses by DHCP.
-    #[arg(long, hide = true, value_name = "on|off", default_value = "off", value_parser = ["on", "off"])]
+    /// Whether routers and clients get their addresses by DHCP; else they are set.
+    #[arg(long, value_name = "on|off", default_value = "on", value_parser = ["on", "off"])]
     pub dhcp: String,
     /// What decides all chance on the lines.
     #[arg(long, default_value_t = 1)]
