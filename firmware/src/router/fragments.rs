@@ -92,6 +92,24 @@ impl Key {
     }
 }
 
+/// An `Option` whose empty form is all zero, so that a table of them is no part of the image:
+/// `Option` itself writes its emptiness into a spare value of what it holds.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Maybe<T> {
+    None,
+    Some(T),
+}
+
+impl<T> From<Option<T>> for Maybe<T> {
+    fn from(value: Option<T>) -> Self {
+        match value {
+            Some(value) => Maybe::Some(value),
+            None => Maybe::None,
+        }
+    }
+}
+
 /// What became of a datagram's first fragment.
 #[derive(Clone, Copy)]
 struct Track {
@@ -99,12 +117,12 @@ struct Track {
     /// [`Instant::ZERO`] when the place is free.
     until: Instant,
     edit: (End, Ipv4Address),
-    other: Option<(End, Ipv4Address)>,
+    other: Maybe<(End, Ipv4Address)>,
     egress: Port,
     to: Ipv4Address,
     ident: u16,
     /// Its connection, if TCP, and the sequence number of its byte 0.
-    tcp: Option<(EntryId, Direction, u32)>,
+    tcp: Maybe<(EntryId, Direction, u32)>,
     /// Order of arrival, wrapping.
     serial: u32,
     /// How much of it has come.
@@ -142,11 +160,11 @@ impl Track {
         key: Key::NONE,
         until: Instant::ZERO,
         edit: (End::Source, Ipv4Address::UNSPECIFIED),
-        other: None,
+        other: Maybe::None,
         egress: Port::Lan,
         to: Ipv4Address::UNSPECIFIED,
         ident: 0,
-        tcp: None,
+        tcp: Maybe::None,
         serial: 0,
         missing: Missing::ALL,
     };
@@ -361,7 +379,7 @@ impl Router<'_> {
         frame: &mut [u8],
         out: &mut E,
     ) -> Verdict {
-        if let Some((id, direction, base)) = track.tcp {
+        if let Maybe::Some((id, direction, base)) = track.tcp {
             let end = packet.fragment_offset() + u32::from(packet.ip_end - packet.l4);
             let taken = self
                 .conntrack
@@ -374,7 +392,7 @@ impl Router<'_> {
         if self.is_too_long(track.egress, packet) && packet.dont_fragment() {
             return self.drop(Counter::TooLong);
         }
-        if let Some((end, address)) = track.other {
+        if let Maybe::Some((end, address)) = track.other {
             rewrite::endpoint(frame, packet, end, address, 0);
         }
         rewrite::forward(frame, packet, track.edit.0, track.edit.1, 0);
@@ -415,19 +433,22 @@ impl Router<'_> {
             missing,
             until: now + FRAGMENT_TIMEOUT,
             edit: edit(translation.edit),
-            other: translation.other.map(edit),
+            other: translation.other.map(edit).into(),
             egress,
             to,
             ident,
-            tcp: packet.tcp().map(|tcp| {
-                // Where byte 0 of the segment, its header, would lie in sequence space.
-                let header = u32::from(tcp.payload - packet.l4);
-                (
-                    translation.id,
-                    translation.direction,
-                    tcp.seq.wrapping_sub(header),
-                )
-            }),
+            tcp: packet
+                .tcp()
+                .map(|tcp| {
+                    // Where byte 0 of the segment, its header, would lie in sequence space.
+                    let header = u32::from(tcp.payload - packet.l4);
+                    (
+                        translation.id,
+                        translation.direction,
+                        tcp.seq.wrapping_sub(header),
+                    )
+                })
+                .into(),
         };
         let ingress = translation.ingress;
         self.fragments.track(now, ingress, track);
