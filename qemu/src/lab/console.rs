@@ -285,8 +285,8 @@ mod tests {
         let find = |bytes: &[u8]| find_answer(bytes, "version");
         assert_eq!(find(b"version\r\nTandem"), Some(9));
         assert_eq!(find(b"vers"), None);
-        assert_eq!(find(b"\r\x1b[J* saved\r\ntandem> version\r\n"), Some(31));
-        assert_eq!(find(b"ver\r\x1b[J* saved\r\ntandem> version\r\n"), Some(34));
+        assert_eq!(find(b"\r\x1b[J* saved\r\ntandem> version\r\n"), Some(30));
+        assert_eq!(find(b"ver\r\x1b[J* saved\r\ntandem> version\r\n"), Some(33));
         assert_eq!(find(b"no version\r\n"), None);
         assert_eq!(answer(b"* lost\r\nTandem 0.1.0\r\n", ""), "Tandem 0.1.0");
     }
