@@ -2,10 +2,25 @@
 //!
 //! ```text
 //! frame in → router → conntrack → classify → split → fetch (per link) → stitch → router → frame out
+//!              ├→ neighbor                                               ARP, on the way in and out
+//!              ├→ dhcp, dns, ping, upgrade                               served by the router itself
+//!              ├→ stack: sockets of its own, for fetch and links
+//! serial line ─┴→ console ─→ settings, events              store ⇄ flash: settings, leases, seed
 //! ```
 //!
+//! | modules | are |
+//! | --- | --- |
+//! | [`port`], [`router`], [`wire`], [`neighbor`] | frames: in, judged, rewritten, out |
+//! | [`conntrack`] | NAT: who talks to whom, and what it stands for on the WAN |
+//! | [`classify`], [`exchange`], [`split`], [`fetch`], [`links`], [`stitch`] | a download over several lines |
+//! | [`stack`], [`udp`] | the router as a host: TCP by smoltcp, datagrams by hand |
+//! | [`dhcp`], [`dns`], [`ping`], [`upgrade`] | its services |
+//! | [`console`], [`events`], [`settings`], [`button`] | its owner |
+//! | [`store`] | what outlives a reset |
+//! | [`budget`], [`counters`], [`random`] | used by all |
+//!
 //! Nothing here knows a clock, a register or a random source: time is an argument
-//! ([`smoltcp::time::Instant`], µs), random bytes come from a seed the board hands over.
+//! ([`smoltcp::time::Instant`], µs), random numbers come from a generator ([`random`]) that the board starts.
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(not(test), forbid(unsafe_code))]
 #![cfg_attr(test, deny(unsafe_code))]

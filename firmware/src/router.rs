@@ -1,19 +1,24 @@
 //! The one place where stages meet: a frame and `now` in, a verdict and frames out.
 //!
 //! ```text
-//! frame → ours at all? → parsed once ┬→ for the router itself → deliver_local
+//! frame → ours at all? → parsed once ┬→ for the router itself → services, sockets, echo
 //!                                    ├→ LAN → flow → (accelerate) → rewritten → WAN
-//!                                    └→ WAN → flow → (accelerate) → rewritten → LAN
+//!                                    ├→ WAN → flow → (accelerate) → rewritten → LAN
+//!                                    └→ LAN → our address on the WAN → two flows → LAN (hairpin)
 //! ```
+//! What comes by the air is for the router itself, or is dropped.
 //!
 //! Follows: RFC 1812 (what a router forwards and what it drops), RFC 3022 (translation), RFC 2827
 //! (source addresses of the LAN).
 //! Units: frames and bytes.
 //!
-//! A forwarded frame is rewritten in place and never copied, its payload never read; only a frame
-//! that has to wait for ARP is copied once.
+//! A forwarded frame is rewritten in place and never copied, its payload never read, unless it begins
+//! a connection's request that may be accelerated. Copied once are frames that wait for ARP or for the
+//! first fragment of their datagram, and the pieces of those that are too long for the line.
 //!
-//! Not done: IGMP; fragments for the router itself (dropped and counted).
+//! Not done: "host unreachable" when ARP stays unanswered (what waited is dropped and counted); IGMP;
+//! fragments for the router itself (dropped and counted); silence on the WAN of the sockets' own ports
+//! (a segment that no socket there takes is answered by smoltcp's reset).
 
 mod accelerate;
 mod accelerator;

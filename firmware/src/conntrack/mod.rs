@@ -30,8 +30,9 @@
 //! | `Established` | TCP | 5. silent for `TCP_EVICT_IDLE`, never while an exchange runs |
 //!
 //! When nothing may go, the new flow is refused. A host that has `FLOWS_FRESH_PER_HOST_MAX`
-//! unanswered flows loses its own oldest one first, so a flood hits the one who floods; in a flood
-//! from many addresses a host with few unanswered flows is passed over. What comes from outside
+//! unanswered flows loses its own oldest one first, so a flood hits the one who floods, and so does
+//! one that has `FLOWS_PER_HOST_MAX` in all (or it gives a silent datagram flow, or is refused); in a
+//! flood from many addresses a host with few unanswered flows is passed over. What comes from outside
 //! has one share for all (`FLOWS_OUTSIDE_MAX`, `FLOWS_FRESH_OUTSIDE_MAX`) and one for each mapping
 //! (`INBOUND_PER_MAPPING_MAX`, `INBOUND_PER_FORWARD_MAX`): a flood through an open port meets
 //! itself only.
@@ -43,7 +44,8 @@
 //! - I4 each entry in use is in the chain of its port of ours and its far address.
 //!
 //! Calling order: [`Table::find`] or [`Table::find_reply`]; for a first packet one of the three
-//! above; then [`Table::on_tcp`] or [`Table::on_datagram`]. [`Table::poll`] when due.
+//! above; then [`Table::on_tcp`] or [`Table::on_datagram`], and [`Table::on_tcp_fragment`] for what
+//! follows a segment's first fragment. [`Table::poll`] when due; [`Table::set_forwards`] at each change.
 //!
 //! Not done: endpoint-independent filtering, helpers that read payloads (FTP PORT, SIP).
 

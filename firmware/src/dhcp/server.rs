@@ -42,8 +42,8 @@
 //! [`Server::poll_at`] says so; [`Server::on_settings`] after each change of the LAN's settings.
 //!
 //! Not done: asking by ARP or ping before an offer (RFC 2131 section 3.1 has a SHOULD; the neighbor
-//! table is looked into instead, and clients ask themselves); relay agents; a name service made of
-//! the host names; DHCPFORCERENEW.
+//! table is looked into instead, and clients ask themselves); relay agents; DHCPFORCERENEW. (Names of
+//! hosts are answered by [`dns`](crate::dns), from [`Server::address_of_name`].)
 
 mod leases;
 mod message;

@@ -18,7 +18,7 @@
 //! | first, of no flow | dropped as any packet of no flow |
 //! | later, tracked | its addresses translated |
 //! | later, not tracked | held for `FRAGMENT_HOLD_TIMEOUT` |
-//! | TCP, with SYN, FIN, RST or of a connection that is watched or answered by the router | refused |
+//! | TCP, with SYN, FIN, RST, or of a connection that has an exchange or is not established | refused |
 //! | TCP, later, inside where a header may be | refused (RFC 3128) |
 //!
 //! Datagrams that leave in fragments get an identification of ours: two hosts of the LAN may use the same.
