@@ -299,7 +299,7 @@ impl fmt::Display for Event {
             Event::PoolFull { mac } => write!(f, "no address left for {mac}"),
             Event::UpgradeRefused(why) => write!(f, "upgrade refused: {why}"),
             Event::UpgradeWritten { version } => {
-                write!(f, "upgrade written: {version}; `reboot` starts it")
+                write!(f, "upgrade written: {version}; it starts now")
             }
             Event::PeerUp(address) => write!(f, "peer {address} is up"),
             Event::PeerLost(address) => write!(f, "peer {address} is lost"),

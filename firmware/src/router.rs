@@ -17,8 +17,7 @@
 //! first fragment of their datagram, and the pieces of those that are too long for the line.
 //!
 //! Not done: "host unreachable" when ARP stays unanswered (what waited is dropped and counted); IGMP;
-//! fragments for the router itself (dropped and counted); silence on the WAN of the sockets' own ports
-//! (a segment that no socket there takes is answered by smoltcp's reset).
+//! fragments for the router itself (dropped and counted).
 
 mod accelerate;
 mod accelerator;
@@ -471,6 +470,13 @@ impl<'m> Router<'m> {
             Transport::Icmp(_) | Transport::Fragment | Transport::Other => 0,
         };
         if local_port >= LOCAL_PORT_FIRST {
+            // Nobody is told whether there is a port: smoltcp would answer strangers with a reset.
+            let stack = &self.accelerator.stack;
+            if let Transport::Tcp(tcp) = &packet.transport
+                && !stack.has_connection((packet.src, tcp.src_port), tcp.dst_port)
+            {
+                return self.drop(Counter::LocalUnwanted);
+            }
             return self.deliver_local(now, Port::Wan, packet, frame, out);
         }
         self.forward_in(now, packet, frame, out)

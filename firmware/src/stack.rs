@@ -12,7 +12,7 @@
 use heapless::Vec;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium};
-use smoltcp::socket::tcp;
+use smoltcp::socket::{Socket, tcp};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Address, Ipv4Cidr};
 
@@ -190,6 +190,17 @@ impl<'m> Stack<'m> {
     /// A socket, to be looked at.
     pub fn tcp_ref(&self, id: SocketId) -> &tcp::Socket<'m> {
         self.sockets.get(id)
+    }
+
+    /// Whether a segment from `remote` to a local port belongs to a socket of ours.
+    pub fn has_connection(&self, remote: (Ipv4Address, u16), local_port: u16) -> bool {
+        self.sockets.iter().any(|(_id, socket)| {
+            let Socket::Tcp(tcp) = socket else {
+                return false;
+            };
+            tcp.remote_endpoint() == Some(remote.into())
+                && tcp.local_endpoint().map(|local| local.port) == Some(local_port)
+        })
     }
 
     /// Tells that a socket was written, read or closed: egress has work.

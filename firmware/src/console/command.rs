@@ -146,7 +146,7 @@ ADDRESS is like 198.51.100.10. ^C ends it.
         name: "set",
         usage: "set KEY VALUE",
         summary: "changes a setting at once; `save` keeps it",
-        more: "`get` lists keys and values. A change of wan.address ends all connections.\n",
+        more: "`get` lists keys and values. A change of\nwan.address or lan.address ends all connections.\n",
         follow: Follow::Key,
     },
     Command {

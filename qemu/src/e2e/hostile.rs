@@ -157,7 +157,12 @@ fn a2_scan_from_lan(stage: &mut Stage) -> Result<String> {
     let mut open = scanned(&mut stage.world, "client", &tcp)?;
     let udp = scan(&["-sU", "-p", UDP_PORTS], "300", LAN);
     open.extend(scanned(&mut stage.world, "client", &udp)?);
-    let known = |open: &Open| matches!((open.protocol.as_str(), open.port), ("udp", 53 | 67));
+    let known = |open: &Open| {
+        matches!(
+            (open.protocol.as_str(), open.port),
+            ("udp", 53 | 67) | ("tcp", 53)
+        )
+    };
     ensure!(open.iter().all(known), "open to the LAN: {open:?}");
     stage.same_boot("a")?;
     Ok(format!("open: {open:?}"))

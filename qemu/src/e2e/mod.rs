@@ -18,6 +18,7 @@ mod world;
 
 use crate::image;
 use crate::lab::console::is_refusal;
+use crate::lab::run;
 use anyhow::{Context, Result, anyhow};
 use origins::Origins;
 use std::collections::BTreeMap;
@@ -78,6 +79,7 @@ pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
 /// Runs the scenarios whose name contains `filter`, on labs that the program `lab` starts.
 #[must_use]
 pub fn run(program: &Path, filter: Option<&str>) -> Results {
+    run::set_program(program);
     let mut results = Results::default();
     let mut stage = None;
     let mut starts_failed = 0;

@@ -142,7 +142,7 @@ fn tftp(stage: &mut Stage) -> Result<String> {
         let version = stage.world.console("a", "version").unwrap_or_default();
         Ok(version.contains(&images.version))
     })?;
-    // Settings that the lab gives on the console are given again.
+    // Its settings are in the flash; the lab waits for the prompt.
     stage.world.reset("a", true)?;
     stage.restarted("a");
     let status = stage.world.console("a", "upgrade status")?;

@@ -14,8 +14,9 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How long the daemon may take to start QEMU and the hosts.
@@ -258,12 +259,27 @@ fn ping(state: &StateDirectory, host: &str, address: &str) -> Result<()> {
     }
 }
 
+/// The lab's program, where it is not the one that runs.
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Tells where the lab's program is; a test of cargo is another one. The first word counts.
+pub fn set_program(program: &Path) {
+    PROGRAM.get_or_init(|| program.to_owned());
+}
+
+fn program_path() -> Result<PathBuf> {
+    match PROGRAM.get() {
+        Some(program) => Ok(program.clone()),
+        None => std::env::current_exe().context("where is this program?"),
+    }
+}
+
 /// The command that runs a program on a host, as `lab exec` does.
 ///
 /// # Errors
 /// Nobody knows where this program is.
 pub fn command_on(state: &StateDirectory, host: &str, program: &[&str]) -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
+    let mut command = Command::new(program_path()?);
     command
         .args(["exec", "--name", state.name(), host, "--"])
         .args(program);

@@ -202,6 +202,15 @@ fn a_port_of_ours_that_leads_nowhere_is_refused_to_the_lan_and_silent_to_the_wan
         segment_of(false, STRANGER, (WAN, 81), flags::SYN, 100, 0),
     );
     bench.nothing(Port::Wan, udp(false, STRANGER, (WAN, 81), b"?"));
+    // Nor is there an answer from where the router's own sockets are.
+    for control in [flags::SYN, flags::ACK, flags::FIN, flags::SYN | flags::ACK] {
+        for port in [61_000, 65_535] {
+            bench.nothing(
+                Port::Wan,
+                segment_of(false, STRANGER, (WAN, port), control, 100, 1),
+            );
+        }
+    }
     bench.nothing(Port::Wan, icmp(false, STRANGER.0, WAN, 8, 0, [0; 4], b""));
     // Our own address on the line answers a ping of the LAN.
     let (port, answer) = bench.one(
