@@ -38,16 +38,44 @@ impl Text {
     /// The beginning of `text`.
     pub fn new(text: &[u8]) -> Self {
         let mut cut = Self::EMPTY;
-        for (to, &from) in cut.bytes.iter_mut().zip(text) {
-            *to = from;
-            cut.len += 1;
-        }
+        cut.push(text);
         cut
+    }
+
+    /// Of a panic's `MESSAGE at FILE:LINE` the place, then as much of the message as there is room for: of a panic the
+    /// place is what one needs. Of a place that is too long, its end.
+    pub fn of_panic(text: &str) -> Self {
+        let Some((message, place)) = text.rsplit_once(" at ") else {
+            return Self::new(text.as_bytes());
+        };
+        let place = place.as_bytes();
+        let surplus = place.len().saturating_sub(EVENT_TEXT_BYTES_MAX);
+        let mut cut = Self::new(place.get(surplus..).unwrap_or_default());
+        cut.push(b": ");
+        cut.push(message.as_bytes());
+        cut
+    }
+
+    /// Adds what there is room for.
+    fn push(&mut self, text: &[u8]) {
+        let free = self.bytes.iter_mut().skip(usize::from(self.len));
+        for (to, &from) in free.zip(text) {
+            *to = from;
+            self.len += 1;
+        }
     }
 
     /// The bytes as they came.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+/// Takes what there is room for; never an error.
+impl fmt::Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push(text.as_bytes());
+        Ok(())
     }
 }
 
@@ -403,6 +431,27 @@ mod tests {
     use super::*;
 
     const MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 9, 1]);
+
+    #[test]
+    fn s11_of_a_panic_the_place_is_told_first_and_of_a_long_place_its_end() {
+        let told = |text| Text::of_panic(text).bytes().to_vec();
+        let text = "asked for at once at src/bin/malta.rs:184";
+        assert_eq!(told(text), b"src/bin/malta.rs:184: asked for at once");
+        assert_eq!(told("no place"), b"no place");
+        let long = format!("out of range at {}/mod.rs:1234", "d/".repeat(40));
+        assert!(told(&long).ends_with(b"/d//mod.rs:1234"));
+        assert_eq!(told(&long).len(), EVENT_TEXT_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_text_takes_what_it_has_room_for() {
+        use fmt::Write;
+        let mut text = Text::EMPTY;
+        for _ in 0..10 {
+            assert_eq!(write!(text, "{:08x}, ", 0x8000_1234_u32), Ok(()));
+        }
+        assert_eq!(text.bytes(), b"80001234, ".repeat(4));
+    }
 
     #[test]
     fn the_ring_keeps_the_newest_under_their_numbers() {

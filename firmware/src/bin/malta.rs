@@ -122,7 +122,7 @@ fn main() -> ! {
         now(),
         Event::Reset {
             why: last.reason().text(),
-            place: Text::new(last.message().as_bytes()),
+            place: place_of(&last),
             crashes: last.crashes,
         },
     );
@@ -501,6 +501,23 @@ impl Egress for Ports {
         self.cards[port.index()]
             .as_ref()
             .map_or(0, |card| card.room().min(self.pool.len()))
+    }
+}
+
+/// Where a crash was, for the log; all that is kept of it is told by [`greet`].
+fn place_of(last: &keep::Record) -> Text {
+    match last.reason() {
+        Reason::Power | Reason::External | Reason::Requested => {
+            Text::new(last.message().as_bytes())
+        }
+        Reason::Panic => Text::of_panic(last.message()),
+        Reason::Exception | Reason::Watchdog => {
+            let mut place = Text::EMPTY;
+            // A text takes what it has room for.
+            let _written: core::fmt::Result =
+                write!(place, "at {:08x}, {}", last.epc, last.message());
+            place
+        }
     }
 }
 
