@@ -260,12 +260,7 @@ pub fn examine(file: &[u8]) -> anyhow::Result<Verdict> {
         elf.elf_header().e_machine(elf.endian()) == elf::EM_MIPS && elf.is_little_endian(),
         "not an ELF for little-endian MIPS"
     );
-    let mut functions: Vec<(u64, u64, &str)> = elf
-        .symbols()
-        .filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.size() > 0)
-        .filter_map(|symbol| Some((symbol.address(), symbol.size(), symbol.name().ok()?)))
-        .collect();
-    functions.sort_unstable();
+    let functions = functions_of(&elf);
     let mut verdict = Verdict::default();
     for section in elf
         .sections()
@@ -292,6 +287,26 @@ pub fn examine(file: &[u8]) -> anyhow::Result<Verdict> {
     }
     anyhow::ensure!(verdict.words > 0, "the ELF has no code");
     Ok(verdict)
+}
+
+/// The function of an image that an address is in.
+///
+/// # Errors
+/// The file is no 32-bit ELF.
+pub fn function_of(file: &[u8], address: u64) -> anyhow::Result<Option<String>> {
+    let elf = ElfFile32::<Endianness>::parse(file).context("not a 32-bit ELF")?;
+    Ok(function_at(&functions_of(&elf), address))
+}
+
+/// Address, size and name of each function, by address.
+fn functions_of<'f>(elf: &ElfFile32<'f, Endianness>) -> Vec<(u64, u64, &'f str)> {
+    let mut functions: Vec<(u64, u64, &str)> = elf
+        .symbols()
+        .filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.size() > 0)
+        .filter_map(|symbol| Some((symbol.address(), symbol.size(), symbol.name().ok()?)))
+        .collect();
+    functions.sort_unstable();
+    functions
 }
 
 fn is_executable(kind: SectionKind, flags: SectionFlags) -> bool {

@@ -51,13 +51,13 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 /// Somebody at the serial line.
-struct Serial {
+pub(super) struct Serial {
     stream: UnixStream,
     heard: Vec<u8>,
 }
 
 impl Serial {
-    fn attach(stage: &Stage) -> Result<Self> {
+    pub(super) fn attach(stage: &Stage) -> Result<Self> {
         let mut connection = Connection::open(stage.world.state())?;
         connection.ask::<serde_json::Value>(&Request::Attach {
             router: "a".to_owned(),
@@ -71,9 +71,22 @@ impl Serial {
         Ok(serial)
     }
 
-    fn types(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(super) fn types(&mut self, bytes: &[u8]) -> Result<()> {
         self.heard.clear();
         self.stream.write_all(bytes).context("the serial line")
+    }
+
+    /// What was heard up to the end of `end`; the next call hears what comes behind it.
+    pub(super) fn past(&mut self, end: &str) -> Result<String> {
+        let text = self.until(end)?;
+        let place = self
+            .heard
+            .windows(end.len())
+            .position(|window| window == end.as_bytes());
+        if let Some(at) = place {
+            self.heard.drain(..at + end.len());
+        }
+        Ok(text)
     }
 
     /// What was heard up to the end of `end`.

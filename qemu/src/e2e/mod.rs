@@ -6,7 +6,9 @@
 //! fails. Files, logs and captures of a run stay in `target/e2e`.
 
 mod console;
+mod crash;
 mod hostile;
+mod numbers;
 mod oracle;
 mod origins;
 mod plain;
@@ -70,6 +72,8 @@ pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
         scenarios::SCENARIOS,
         console::SCENARIOS,
         hostile::SCENARIOS,
+        crash::SCENARIOS,
+        numbers::SCENARIOS,
         upgrade::SCENARIOS,
     ]
     .into_iter()
@@ -162,8 +166,30 @@ impl Stage {
                     .unwrap_or_default();
                 world::one_line(&counters)
             })?;
+            self.stack_has_room(router)?;
             self.same_boot(router)?;
         }
+        Ok(())
+    }
+
+    /// Since its start a router has never used more than half of its stack (FAULTS S8).
+    fn stack_has_room(&self, router: &str) -> Result<()> {
+        let counters = self.world.console(router, "counters machine")?;
+        let bytes = |name: &str| -> Result<u64> {
+            let value = counters
+                .lines()
+                .find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='));
+            let value = value.with_context(|| format!("no {name}: {counters}"))?;
+            value.parse().with_context(|| counters.clone())
+        };
+        let (deepest, all) = (
+            bytes("machine.stack-deepest")?,
+            bytes("machine.stack-bytes")?,
+        );
+        anyhow::ensure!(
+            deepest > 0 && 2 * deepest <= all,
+            "router {router} has used {deepest} of its {all} bytes of stack"
+        );
         Ok(())
     }
 

@@ -70,7 +70,7 @@ impl Stage {
         lease::start(state, "client")
     }
 
-    fn reaches_origin(&mut self) -> Result<()> {
+    pub(super) fn reaches_origin(&mut self) -> Result<()> {
         until("the client reaches the origin", LEASE_LIMIT, || {
             let ping = ["ping", "-n", "-c", "1", "-W", "1", NGINX];
             Ok(self.world.exec("client", &ping, LIMIT)?.success)
