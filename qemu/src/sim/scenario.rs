@@ -251,6 +251,53 @@ pub const FAULTS: &[Fault] = &[
         allow: Allow::Whole,
     },
     Fault {
+        name: "settings",
+        note: "S12: the peer is removed and put back, and other settings change, midway",
+        apply: |setup, rng| {
+            let at = midway(rng);
+            let lines = [
+                "peer remove 10.77.0.2",
+                "set accel.threshold 512K",
+                "set accel.types none",
+                "peer add 10.77.0.2",
+                "set accel.ports 8080",
+            ];
+            for (number, line) in lines.iter().enumerate() {
+                let act = Act::Console(0, (*line).to_string());
+                setup.acts.push((at + number as u64 * SECOND / 4, act));
+            }
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "blind",
+        note: "A3: resets, SYNs and data with random numbers into every connection of the own line",
+        apply: |setup, _| setup.blind = true,
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "storm",
+        note: "A13: 30 connections at once, requests for many ranges, a Host of the neighbour's LAN",
+        apply: |setup, rng| {
+            let first = first_plan(setup).clone();
+            for number in 0..30 {
+                let mut plan = first.clone();
+                let fields = match number % 3 {
+                    0 => "",
+                    1 => "Range: bytes=0-\r\n",
+                    _ => "Range: bytes=100-40000\r\n",
+                };
+                let mut ask = Ask::get(number, 270_000, "film.mp4", fields);
+                let raw = String::from_utf8_lossy(&ask.raw);
+                ask.raw = raw.replace("origin.example", "192.168.2.1").into_bytes();
+                plan.asks = vec![ask];
+                plan.start_us += rng.below(SECOND / 2);
+                setup.clients[0].push(plan);
+            }
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
         name: "no-ranges",
         note: "O1: the origin ignores Range and does not announce it",
         apply: |setup, _| origin_does(setup, Behaviour::IgnoreRange { announce: false }),

@@ -40,9 +40,11 @@ pub struct Figures {
     pub polls_per_s: u64,
 }
 
-/// The set-up of a soak of so many minutes.
-pub fn setup(minutes: u64, seed: u64) -> Setup {
+/// The set-up of a soak of so many minutes: so many routers, a download behind each so often.
+pub fn setup(minutes: u64, seed: u64, routers: usize, every_minutes: usize) -> Setup {
     let mut setup = Setup::new(seed);
+    setup.lines.truncate(routers);
+    setup.clients.truncate(routers);
     setup.provider_lease_s = Some(LEASE_S);
     setup.count_hertz = Some(COUNT_HERTZ);
     setup.guest = true;
@@ -50,8 +52,8 @@ pub fn setup(minutes: u64, seed: u64) -> Setup {
         "set lan.pool auto".to_string(),
         format!("set lan.lease {LAN_LEASE_S}"),
     ];
-    for (number, minute) in (2..minutes).step_by(30).enumerate() {
-        for behind in 0..2 {
+    for (number, minute) in (2..minutes).step_by(every_minutes).enumerate() {
+        for behind in 0..setup.clients.len() {
             let size = (1 + (number as u64 * 7 + behind as u64) % 5) << 20;
             let ask = Ask::get(number as u64, size, "film.mp4", "");
             let mut plan = FetchPlan::new(ORIGIN, vec![ask]);
@@ -70,9 +72,16 @@ pub fn setup(minutes: u64, seed: u64) -> Setup {
 /// # Errors
 /// The first thing that does not.
 pub fn run(minutes: u64, seed: u64) -> Result<Figures, String> {
-    let setup = setup(minutes, seed);
-    let report = simulate(&setup, &TraceTo::default());
-    judge(&setup, &report)
+    judged(&setup(minutes, seed, 2, 30))
+}
+
+/// Runs a set-up and says what must hold.
+///
+/// # Errors
+/// The first thing that does not.
+pub fn judged(setup: &Setup) -> Result<Figures, String> {
+    let report = simulate(setup, &TraceTo::default());
+    judge(setup, &report)
 }
 
 /// Runs a soak of so many hours and prints what it showed.

@@ -293,3 +293,58 @@ fn s14_a_download_over_both_lines_does_not_notice_how_long_the_routers_have_been
     // Not a whole second: what falls otherwise may move, but the download is whole.
     run(49 * DAY_US + 61_635_000_001);
 }
+
+/// Runs a fault with several seeds; all that was wrong, and how many runs split a download.
+fn runs(name: &'static str, seeds: std::ops::Range<u64>) -> (Vec<String>, usize) {
+    on_large_stack(move || {
+        let fault = scenario::fault(name).expect("in the table");
+        let (mut wrong, mut stitched) = (Vec::new(), 0);
+        for seed in seeds {
+            let (report, texts) = super::run_seed(fault, seed, false, &TraceTo::default());
+            let count = report.counters[0].get("exchange.stitched");
+            stitched += usize::from(count.is_some_and(|count| *count > 0));
+            wrong.extend(texts.iter().map(|text| format!("{name} {seed}: {text}")));
+        }
+        (wrong, stitched)
+    })
+}
+
+#[test]
+fn a3_blind_segments_into_split_downloads_change_nothing() {
+    let (wrong, stitched) = runs("blind", 1..9);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(stitched >= 2, "{stitched} of 8 runs split a download");
+}
+
+#[test]
+fn a13_a_storm_of_requests_is_answered_and_asks_the_origin_for_no_more() {
+    let (wrong, _) = runs("storm", 1..4);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn s5_after_a_reset_old_flows_end_and_new_ones_work() {
+    let (wrong, _) = runs("reset-a", 1..9);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn s12_settings_that_change_midway_leave_downloads_whole() {
+    for name in ["settings", "accel-off"] {
+        let (wrong, stitched) = runs(name, 1..9);
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        assert!(
+            stitched >= 2,
+            "{name}: {stitched} of 8 runs split a download"
+        );
+    }
+}
+
+#[test]
+fn s8_thirty_days_of_churn_leave_a_router_as_it_was() {
+    const DAY_MINUTES: u64 = 24 * 60;
+    let setup = super::soak::setup(30 * DAY_MINUTES, 2, 1, 12 * 60);
+    let figures =
+        on_large_stack(move || super::soak::judged(&setup)).expect("a month as it should be");
+    assert!(figures.flows.0 >= 30 * DAY_MINUTES, "{figures:?}");
+}

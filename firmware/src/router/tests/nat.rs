@@ -344,3 +344,15 @@ fn a_line_that_is_down_is_told_at_once() {
         assert_eq!(bench.router.counts.get(reason), 1);
     }
 }
+
+#[test]
+fn s5_a_packet_of_a_flow_from_before_the_start_is_refused_and_never_read_as_a_request() {
+    let mut bench = Bench::new();
+    let request = b"GET /film.mp4 HTTP/1.1\r\nHost: origin.example\r\n\r\n";
+    let frame = tcp_out(flags::ACK | flags::PSH, 7_000, 9_000, &[], request);
+    let (port, reset) = bench.one(Port::Lan, frame);
+    let header = *packet(&reset).tcp().unwrap();
+    assert_eq!((port, header.flags & flags::RST), (Port::Lan, flags::RST));
+    assert_eq!(bench.router.conntrack.len(), 0);
+    assert_eq!(bench.router.accelerator.exchanges.active(), 0);
+}

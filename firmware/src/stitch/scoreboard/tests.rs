@@ -117,7 +117,7 @@ fn an_ack_sooner_than_a_round_trip_is_of_the_first_sending() {
 }
 
 #[test]
-fn a_full_list_refuses_and_stays_right() {
+fn a7_a_full_list_refuses_and_stays_right() {
     let mut board = Scoreboard::new();
     for i in 0..200 {
         board.on_sacked(i * 20 + 10, i * 20 + 20, 0, 0);
