@@ -507,11 +507,11 @@ impl Egress for Ports {
 /// Where a crash was, for the log; all that is kept of it is told by [`greet`].
 fn place_of(last: &keep::Record) -> Text {
     match last.reason() {
-        Reason::Power | Reason::External | Reason::Requested => {
+        Reason::Power | Reason::External | Reason::Requested | Reason::Watchdog => {
             Text::new(last.message().as_bytes())
         }
         Reason::Panic => Text::of_panic(last.message()),
-        Reason::Exception | Reason::Watchdog => {
+        Reason::Exception => {
             let mut place = Text::EMPTY;
             // A text takes what it has room for.
             let _written: core::fmt::Result =
@@ -552,7 +552,7 @@ fn greet(console: &mut Terminal, last: &keep::Record, rate: Option<u32>) {
         Reason::Watchdog => say(
             console,
             format_args!(
-                "start: after the watchdog: {} ({} crashes)",
+                "start: after the watchdog: the main loop was {} ({} crashes)",
                 last.message(),
                 last.crashes
             ),

@@ -322,10 +322,8 @@ fn watchdog_expired(frame: &Frame) -> ! {
         frame.epc,
         frame.cause,
         0,
-        format_args!(
-            "the main loop was stuck at {:08x}, called from {caller:08x}",
-            frame.epc
-        ),
+        // Short: the log keeps little of it.
+        format_args!("stuck at {:08x}, called from {caller:08x}", frame.epc),
     );
     report("watchdog", |out| {
         writeln!(

@@ -53,7 +53,8 @@ impl Stage {
             value("reset"),
             value("crashes")
         );
-        let log = self.world.console("a", "log --kv")?;
+        // As a person reads it, in 80 columns.
+        let log = self.world.console("a", "log")?;
         let told = |line: &str| line.contains(reason) && line.contains(place);
         ensure!(
             log.lines().any(told),
@@ -84,7 +85,7 @@ fn s9_hang(stage: &mut Stage) -> Result<String> {
     let function = isa::function_of(&elf, address)?;
     let function = function.with_context(|| format!("{place} is in no function"))?;
     ensure!(function.ends_with("hang"), "{place} is in {function}");
-    stage.is_back("watchdog", crashes, &format!("at {place}"))?;
+    stage.is_back("watchdog", crashes, &format!("stuck at {place}"))?;
     Ok(format!("{reason}: {function}"))
 }
 

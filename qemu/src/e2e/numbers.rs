@@ -61,20 +61,21 @@ pub const SCENARIOS: &[Scenario] = &[Scenario {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Number {
     DhcpTransaction,
-    DhcpIpIdent,
     /// Of the connection to the neighbour.
     TcpSequence,
     /// Identifier and source port of a question to the provider's resolver, in one.
     DnsIdentAndPort,
+    /// Of that question's datagram. (DHCP's and TCP's are 0 with DF set, which says nothing: RFC 6864 section 4.1.)
+    IpIdent,
     NatPort,
 }
 
 impl Number {
     const ALL: [Self; 5] = [
         Self::DhcpTransaction,
-        Self::DhcpIpIdent,
         Self::TcpSequence,
         Self::DnsIdentAndPort,
+        Self::IpIdent,
         Self::NatPort,
     ];
 
@@ -82,7 +83,7 @@ impl Number {
     const fn span(self) -> u64 {
         match self {
             Self::DhcpTransaction | Self::TcpSequence | Self::DnsIdentAndPort => 1 << 32,
-            Self::DhcpIpIdent => 1 << 16,
+            Self::IpIdent => 1 << 16,
             // User ports below the router's own, of one parity.
             Self::NatPort => 60_000,
         }
@@ -205,7 +206,6 @@ impl Boot {
             if let Some(word) = packet.payload(frame).get(4..).and_then(<[u8]>::first_chunk) {
                 self.saw(Number::DhcpTransaction, u32::from_be_bytes(*word));
             }
-            self.saw(Number::DhcpIpIdent, packet.ident.into());
             // Two messages of the router's: it has been offered the address, and has taken it.
             self.has_address = self.provider.asked.len() > 1;
             for answer in out {
@@ -223,6 +223,7 @@ impl Boot {
                 }
             }
             Transport::Udp(udp) if line == WAN && udp.dst_port == 53 => {
+                self.saw(Number::IpIdent, packet.ident.into());
                 if let Some(ident) = packet.payload(frame).first_chunk() {
                     let ident = u32::from(u16::from_be_bytes(*ident));
                     self.saw(
@@ -231,7 +232,11 @@ impl Boot {
                     );
                 }
             }
-            _ => {}
+            Transport::Tcp(_)
+            | Transport::Udp(_)
+            | Transport::Icmp(_)
+            | Transport::Fragment
+            | Transport::Other => {}
         }
         Ok(())
     }
