@@ -96,7 +96,7 @@ impl Stage {
         let minutes = match self {
             Self::Format => 1,
             Self::Sim | Self::Setup | Self::Lints | Self::Image => 8,
-            Self::Host | Self::EndToEnd => 12,
+            Self::Host | Self::EndToEnd => 20,
         };
         Duration::from_secs(60 * minutes)
     }

@@ -154,7 +154,13 @@ pub fn stop(state: &StateDirectory, name: &str) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))
+    match std::fs::remove_file(&file) {
+        // It may have done so itself.
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", file.display()))
+        }
+        Err(_) | Ok(()) => Ok(()),
+    }
 }
 
 /// A question that the resolver wrote down.

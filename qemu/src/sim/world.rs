@@ -624,7 +624,8 @@ impl World<'_> {
         let Ok(packet) = Packet::parse(frame) else {
             return;
         };
-        let Some(tcp) = packet.tcp() else {
+        // Who is blind does not see the handshake.
+        let Some(tcp) = packet.tcp().filter(|tcp| !tcp.has(flags::SYN)) else {
             return;
         };
         for flags in FORGED {
