@@ -65,6 +65,7 @@ pub mod button;
 
 pub mod budget;
 pub mod counters;
+pub mod crc;
 pub mod random;
 
 #[cfg(test)]

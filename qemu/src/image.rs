@@ -11,8 +11,8 @@
 
 use crate::{isa, size};
 use anyhow::{Context, bail};
+use firmware::crc::Crc32;
 use firmware::store::Layout;
-use firmware::upgrade::crc::Crc32;
 use firmware::upgrade::image::{Board as Target, Header, Version, Wanted, check};
 use firmware::upgrade::slot::{self, SlotId};
 use object::read::elf::ElfFile32;

@@ -10,8 +10,8 @@
 
 use core::fmt::{self, Write};
 
+use firmware::crc::Crc32;
 use firmware::store::{Layout, Range};
-use firmware::upgrade::crc::Crc32;
 use firmware::upgrade::image::Board;
 use firmware::upgrade::slot::{self, PAYLOAD_AT, SlotFault, SlotId, Standing};
 use hal_mips::arch::boot::LoadArea;

@@ -262,7 +262,7 @@ impl Log {
                 read(now, flash, offset, &mut piece[..length])?;
                 sum.update(&piece[..length]);
             }
-            return Ok(if sum.finalize() == head.crc {
+            return Ok(if sum.value() == head.crc {
                 Slot::Good(head)
             } else {
                 Slot::Bad

@@ -34,7 +34,6 @@ use smoltcp::time::Instant;
 
 pub use layout::{Layout, Range};
 pub use ram::{RamFlash, provision};
-pub use record::crc32;
 pub use writer::Store;
 
 /// Offsets and lengths given to [`Flash::program`] and [`Flash::read`] are multiples of this: the widest bus.

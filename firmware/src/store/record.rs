@@ -11,12 +11,8 @@
 //!
 //! Little endian.
 
-use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
-
 use super::Kind;
-
-/// One table of 1 KiB: eight times the speed of none, on a processor that has better to do.
-static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
+use crate::crc::Crc32;
 
 /// Bytes of a record's head.
 pub(super) const HEAD_BYTES: usize = 20;
@@ -27,11 +23,6 @@ pub(super) const MARK_BYTES: usize = 16;
 
 const RECORD_MAGIC: [u8; 4] = *b"TDR1";
 const SECTOR_MAGIC: [u8; 4] = *b"TDS1";
-
-/// The CRC-32 of `bytes`, as zlib computes it.
-pub fn crc32(bytes: &[u8]) -> u32 {
-    CRC.checksum(bytes)
-}
 
 /// What a record says of itself, beside its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +52,13 @@ impl Head {
         };
         let mut sum = head.digest();
         sum.update(padded);
-        head.crc = sum.finalize();
+        head.crc = sum.value();
         head
     }
 
     /// A CRC that has taken in the head; the padded body follows.
-    pub(super) fn digest(&self) -> Digest<'static, u32, Table<1>> {
-        let mut sum = CRC.digest();
+    pub(super) fn digest(&self) -> Crc32 {
+        let mut sum = Crc32::new();
         sum.update(&self.bytes()[..HEAD_BYTES - 4]);
         sum
     }
@@ -106,7 +97,7 @@ pub(super) fn mark(kind: Kind, generation: u32) -> [u8; MARK_BYTES] {
     bytes[..4].copy_from_slice(&SECTOR_MAGIC);
     bytes[4] = kind.index() as u8;
     bytes[8..12].copy_from_slice(&generation.to_le_bytes());
-    let sum = crc32(&bytes[..12]);
+    let sum = Crc32::of(&bytes[..12]);
     bytes[12..].copy_from_slice(&sum.to_le_bytes());
     bytes
 }

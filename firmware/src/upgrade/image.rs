@@ -15,7 +15,7 @@
 
 use core::fmt;
 
-use super::crc::Crc32;
+use crate::crc::Crc32;
 
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 64;

@@ -18,7 +18,6 @@
 //! Bounds: every wait ends; one upgrade at a time; [`UPGRADE_BLOCKS_MAX`](crate::budget::UPGRADE_BLOCKS_MAX) blocks.
 //! Not done: a signature of the image.
 
-pub mod crc;
 pub mod image;
 pub mod slot;
 pub mod staging;

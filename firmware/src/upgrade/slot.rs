@@ -18,8 +18,8 @@
 
 use core::fmt;
 
-use super::crc::Crc32;
 use super::image::{Board, Fault, HEADER_BYTES, Header, Wanted};
+use crate::crc::Crc32;
 
 /// Slots there are.
 pub const SLOTS: usize = 2;

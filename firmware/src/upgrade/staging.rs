@@ -11,9 +11,9 @@
 use heapless::Vec;
 
 use super::Refusal;
-use super::crc::Crc32;
 use super::image::{Fault, HEADER_BYTES, Header, Wanted};
 use crate::budget::{STITCH_BLOCK_BYTES, UPGRADE_BLOCKS_MAX};
+use crate::crc::Crc32;
 use crate::stitch::{Loan, Pool};
 
 /// Bytes behind the image that a transfer in whole blocks may bring: less than one block.

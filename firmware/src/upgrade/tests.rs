@@ -287,7 +287,7 @@ fn an_image_by_xmodem_is_written_and_its_padding_is_not() {
         let mut said = String::new();
         for (index, block) in bytes.chunks(1024).enumerate() {
             let number = index as u8 + 1;
-            let crc = crc::crc16(block).to_be_bytes();
+            let crc = crate::crc::crc16(block).to_be_bytes();
             for byte in [&[2, number, !number], block, &crc].concat() {
                 bench.upgrade.on_line_byte(bench.now, byte, pool, &mut said);
             }
@@ -324,7 +324,13 @@ fn a_foreign_image_by_xmodem_is_cancelled_at_its_first_block() {
         bench.upgrade.arm_xmodem(bench.now, false).unwrap();
         let block = [0x55; 128];
         let mut said = String::new();
-        for byte in [&[1, 1, !1], &block[..], &crc::crc16(&block).to_be_bytes()].concat() {
+        for byte in [
+            &[1, 1, !1],
+            &block[..],
+            &crate::crc::crc16(&block).to_be_bytes(),
+        ]
+        .concat()
+        {
             bench.upgrade.on_line_byte(bench.now, byte, pool, &mut said);
         }
         assert!(said.contains("\x18\x18\x18"));

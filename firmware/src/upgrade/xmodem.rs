@@ -22,10 +22,10 @@ use heapless::Vec;
 use smoltcp::time::Instant;
 
 use super::Ending;
-use super::crc::crc16;
 use crate::budget::{
     UPGRADE_ARMED, XMODEM_ASK_INTERVAL, XMODEM_BLOCK_TIMEOUT, XMODEM_BYTE_TIMEOUT, XMODEM_RETRIES,
 };
+use crate::crc::crc16;
 
 /// Most bytes to send after a call.
 pub const ANSWER_BYTES: usize = 16;
