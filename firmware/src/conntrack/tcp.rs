@@ -20,6 +20,8 @@
 //! | any but `SynSent` | RST exactly where the other side expects it (RFC 5961 section 3.2) | `Closed` |
 //! | `TimeWait`, `Closed` | SYN of the client | `SynSent`, all forgotten |
 //!
+//! In every state from `SynReceived` on, `Closed` too, a segment passes only if its numbers fit.
+//!
 //! Invariants:
 //! - I1 `ack` of a side never lies beyond `next` of the other.
 //! - I2 stage is `Plain` before `Established`.
@@ -345,6 +347,11 @@ impl Tcp {
         self.on_control(direction, segment, options)
     }
 
+    /// Whether a segment without SYN, FIN and RST belongs to the connection as it stands; nothing changes.
+    pub fn fits(&self, direction: Direction, segment: &Segment) -> bool {
+        self.check_window(direction, segment).is_ok()
+    }
+
     /// Takes the sequence number behind a later fragment of an accepted segment.
     ///
     /// # Errors
@@ -385,7 +392,8 @@ impl Tcp {
                 Direction::Reply => Ok(()),
                 Direction::Original => Err(Invalid::Flags),
             },
-            State::Closed => Ok(()),
+            // What was on the way when the reset passed; nothing else reaches an end that is gone.
+            State::Closed => self.check_window(direction, segment),
             State::SynReceived
             | State::Established
             | State::HalfClosed
@@ -507,7 +515,8 @@ impl Tcp {
                 }
             }
             // The answer to a challenge ACK of an older connection, or the client gave up.
-            (State::SynSent, Direction::Original) | (State::Closed, _) => Ok(()),
+            (State::SynSent, Direction::Original) => Ok(()),
+            (State::Closed, _) => self.check_sequence(direction, segment),
             (
                 State::SynReceived
                 | State::Established

@@ -118,14 +118,18 @@ impl<'m> Accelerator<'m> {
         frame: &[u8],
         lent: &mut Lent<'_, E>,
     ) -> Option<Verdict> {
-        let stage = lent.table.get(id)?.tcp.stage;
-        match stage {
+        let tcp = &lent.table.get(id)?.tcp;
+        match tcp.stage {
             Stage::Plain => None,
             Stage::Watched => match direction {
                 Direction::Original => self.on_watched(now, id, packet, frame, lent),
                 Direction::Reply => {
-                    // Who speaks first is no HTTP server.
-                    if packet.payload_len() > 0 {
+                    // Who speaks first is no HTTP server; but it must be he who speaks.
+                    let fits = packet.tcp().is_some_and(|header| {
+                        let len = packet.sequence_len();
+                        tcp.fits(direction, &tcp.in_origin_view(direction, header, len))
+                    });
+                    if packet.payload_len() > 0 && fits {
                         self.leave(lent.table, id);
                     }
                     None

@@ -231,6 +231,26 @@ fn only_an_exact_reset_ends_the_connection() {
 }
 
 #[test]
+fn a3_what_comes_after_a_reset_must_fit_the_connection_too() {
+    let mut tcp = established();
+    send(&mut tcp, Reply, RST, 5001, 0, 0).unwrap();
+    assert_eq!(tcp.state, State::Closed);
+    send(&mut tcp, Original, ACK, 1001, 5001, 100).expect("was on the way");
+    send(&mut tcp, Original, RST, 1001, 0, 0).expect("was on the way");
+    let far = 5001 + (1 << 24);
+    assert_eq!(
+        send(&mut tcp, Reply, ACK, far, 1001, 6),
+        Err(Invalid::Window)
+    );
+    assert_eq!(
+        send(&mut tcp, Reply, ACK, 5001, 900_000_000, 6),
+        Err(Invalid::Ack)
+    );
+    assert_eq!(send(&mut tcp, Reply, RST, far, 0, 0), Err(Invalid::Window));
+    assert_eq!(tcp.state, State::Closed);
+}
+
+#[test]
 fn a_refused_connection_ends_only_by_a_reset_that_acknowledges_the_syn() {
     let mut tcp = Tcp::opened(&segment(SYN, 1000, 0, 0), &scaled(), true);
     assert_eq!(
