@@ -347,8 +347,13 @@ impl Tcp {
         self.on_control(direction, segment, options)
     }
 
-    /// Whether a segment without SYN, FIN and RST belongs to the connection as it stands; nothing changes.
+    /// Whether a segment belongs to the connection as it stands, a reset exactly where it is expected (RFC 5961
+    /// section 3.2); nothing changes.
     pub fn fits(&self, direction: Direction, segment: &Segment) -> bool {
+        if segment.has(flags::RST) {
+            let expected = self.side(direction.opposite()).ack;
+            return segment.seq == expected || segment.seq == self.side(direction).next;
+        }
         self.check_window(direction, segment).is_ok()
     }
 

@@ -247,6 +247,15 @@ impl<'m> Accelerator<'m> {
         let Some(tcp) = packet.tcp() else {
             return Decision::Forward;
         };
+        // What conntrack would refuse of the origin's side must not be believed here (FAULTS A3).
+        let fits = lent.table.get(id).is_some_and(|entry| {
+            let len = packet.sequence_len();
+            let view = entry.tcp.in_origin_view(direction, tcp, len);
+            direction == Direction::Original || entry.tcp.fits(direction, &view)
+        });
+        if !fits {
+            return Decision::Forward;
+        }
         let Self {
             stack,
             pool,

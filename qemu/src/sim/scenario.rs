@@ -270,6 +270,12 @@ pub const FAULTS: &[Fault] = &[
         allow: Allow::Whole,
     },
     Fault {
+        name: "blind",
+        note: "A3: resets, SYNs and data with random numbers into every connection of the own line",
+        apply: |setup, _| setup.blind = true,
+        allow: Allow::Whole,
+    },
+    Fault {
         name: "storm",
         note: "A13: 30 connections at once, requests for many ranges, a Host of the neighbour's LAN",
         apply: |setup, rng| {

@@ -310,6 +310,13 @@ fn runs(name: &'static str, seeds: std::ops::Range<u64>) -> (Vec<String>, usize)
 }
 
 #[test]
+fn a3_blind_segments_into_split_downloads_change_nothing() {
+    let (wrong, stitched) = runs("blind", 1..9);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(stitched >= 2, "{stitched} of 8 runs split a download");
+}
+
+#[test]
 fn a13_a_storm_of_requests_is_answered_and_asks_the_origin_for_no_more() {
     let (wrong, _) = runs("storm", 1..4);
     assert!(wrong.is_empty(), "{wrong:#?}");

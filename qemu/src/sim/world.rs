@@ -14,6 +14,8 @@ use std::path::PathBuf;
 
 use firmware::budget::Memory;
 use firmware::port::Port;
+use firmware::wire::packet::{Packet, flags};
+use firmware::wire::segment::{self, SegmentHeader};
 use smoltcp::wire::{EthernetAddress, Ipv4Address, Ipv4Cidr};
 
 use super::client::{Client, FetchPlan, Outcome};
@@ -131,6 +133,8 @@ pub struct Setup {
     pub count_hertz: Option<u32>,
     /// How long the routers have been up when the run begins, µs.
     pub uptime_us: u64,
+    /// Somebody on the internet sends segments with random numbers into every connection of the first line.
+    pub blind: bool,
     /// Each LAN has a host that gets its address from the router and opens a flow a minute.
     pub guest: bool,
     /// Splitting is on, on the first router.
@@ -160,6 +164,7 @@ impl Setup {
             provider_lease_s: None,
             count_hertz: None,
             uptime_us: 0,
+            blind: false,
             guest: false,
             accel: true,
             console: Vec::new(),
@@ -280,6 +285,7 @@ struct World<'s> {
     internet: Internet,
     providers: Vec<Provider>,
     guests: Vec<Guest>,
+    attacker: Rng,
     taps: Vec<Tap>,
     next_act: usize,
     boots: u64,
@@ -362,6 +368,7 @@ pub fn run(setup: &Setup, memories: Vec<&'static mut Memory>, trace: &TraceTo) -
                 Guest::new(mac, seed, GUEST_TARGET, GUEST_EVERY_US)
             })
             .collect(),
+        attacker: Rng::new(setup.seed ^ 0x6261_6421),
         taps: (0..count)
             .map(|_| Tap::new(corruption, reordering))
             .collect(),
@@ -552,6 +559,9 @@ impl World<'_> {
             }
             Wire::WanUp if self.provide(index, &frame) => {}
             Wire::WanUp => {
+                if self.setup.blind && index == 0 {
+                    self.forge(&frame);
+                }
                 self.internet
                     .on_frame(self.now_us, index, &frame, &mut self.leaving_isp);
                 self.flush_internet();
@@ -607,6 +617,46 @@ impl World<'_> {
             self.pipes[index][Wire::WanDown as usize].push(self.now_us, frame);
         }
         is_dhcp
+    }
+
+    /// Answers a segment of the first line with forged ones: the connection is known, its numbers are not.
+    fn forge(&mut self, frame: &[u8]) {
+        let Ok(packet) = Packet::parse(frame) else {
+            return;
+        };
+        // Who is blind does not see the handshake.
+        let Some(tcp) = packet.tcp().filter(|tcp| !tcp.has(flags::SYN)) else {
+            return;
+        };
+        for flags in FORGED {
+            let payload: &[u8] = if flags == flags::PSH | flags::ACK {
+                b"forged"
+            } else {
+                b""
+            };
+            let header = SegmentHeader {
+                src_mac: EthernetAddress([2, 0, 0, 0, 0x0d, 2]),
+                dst_mac: macs(0)[1],
+                src: packet.dst,
+                dst: packet.src,
+                src_port: tcp.dst_port,
+                dst_port: tcp.src_port,
+                // Outside of any window: a reset inside of it is the client's to judge (RFC 5961 section 3.2), and
+                // smoltcp, unlike others, takes any such one.
+                seq: tcp
+                    .ack
+                    .wrapping_add(1 << 24)
+                    .wrapping_add(self.attacker.below((1 << 32) - (1 << 25)) as u32),
+                ack: self.attacker.next_u64() as u32,
+                flags,
+                window: self.attacker.next_u64() as u16,
+                ident: 0,
+                options: &[],
+            };
+            let mut forged = vec![0; segment::frame_len(0, payload.len())];
+            segment::emit(&mut forged, &header, |room| room.copy_from_slice(payload));
+            self.pipes[0][Wire::WanDown as usize].push(self.now_us, forged);
+        }
     }
 
     fn poll_guest(&mut self, index: usize) {
@@ -785,6 +835,14 @@ impl World<'_> {
         }
     }
 }
+
+/// Control bits of forged segments.
+const FORGED: [u8; 4] = [
+    flags::RST,
+    flags::RST | flags::ACK,
+    flags::SYN,
+    flags::PSH | flags::ACK,
+];
 
 /// Where the hosts with addresses from the router send a datagram, and how often: discard (RFC 863) of the origin.
 const GUEST_TARGET: (Ipv4Address, u16) = (Ipv4Address::new(198, 51, 100, 10), 9);
