@@ -4,7 +4,7 @@
 //! - I1: children are started by the main thread and die with it (a death signal follows the thread that forked).
 //! - I2: however the daemon ends, nothing of the lab runs on; when it ends in order, its directory is gone too.
 
-use crate::lab::console::{self, Console};
+use crate::lab::console::Console;
 use crate::lab::control::{
     HostStatus, LabStatus, Reply, Request, RouterStatus, read_message, write_message,
 };
@@ -30,8 +30,6 @@ use std::time::{Duration, Instant};
 
 /// How long a router may take from its switch to the first prompt. It takes a second on an idle machine.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a configuration command may take.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest log of a router that is kept; a router that says more has gone mad.
 const LOG_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -42,8 +40,6 @@ pub struct Config {
     pub routers: usize,
     /// Whether they split downloads at first.
     pub accel: bool,
-    /// Whether routers and clients get their addresses by DHCP.
-    pub dhcp: bool,
     /// Shapes by line name, as `lab::shape::parse_shape` reads them.
     pub shapes: Vec<(String, String)>,
     /// Of the chance on all lines.
@@ -54,8 +50,6 @@ struct Router {
     plan: RouterPlan,
     machine: Machine,
     console: Console,
-    /// Whether its settings are typed in too: without DHCP.
-    typed: bool,
     configured: AtomicBool,
 }
 
@@ -77,7 +71,7 @@ pub fn run(directory: &Path) -> Result<()> {
     std::env::set_current_dir(state.path()).context("the lab's directory")?;
     let config: Config =
         serde_json::from_slice(&std::fs::read("config.json").context("config.json")?)?;
-    let plan = plan::neighbourhood(config.routers, config.accel, config.dhcp);
+    let plan = plan::neighbourhood(config.routers, config.accel);
     let lab = Arc::new(start(&state, &config, &plan)?);
 
     // Relative: a socket's path has about 100 bytes at most.
@@ -134,7 +128,6 @@ fn start(state: &StateDirectory, config: &Config, plan: &Plan) -> Result<Lab> {
             plan: plan.clone(),
             machine,
             console: Console::new(&sockets.console)?,
-            typed: !config.dhcp,
             configured: AtomicBool::new(false),
         });
         let console = sockets.console;
@@ -393,16 +386,6 @@ impl Router {
             .wait_prompt(from, BOOT_TIMEOUT)
             .with_context(what)?;
         progress(format!("router {name} has booted"))?;
-        for (key, value) in self.plan.settings.iter().filter(|_| self.typed) {
-            let command = format!("set {key} {value}");
-            let answer = self
-                .console
-                .command(&command, COMMAND_TIMEOUT)
-                .with_context(|| format!("router {name}, `{command}`"))?;
-            if answer.lines().any(console::is_refusal) {
-                bail!("router {name} refuses `{command}`: {}", answer.trim());
-            }
-        }
         self.configured.store(true, Ordering::Relaxed);
         progress(format!("router {name} is configured"))
     }

@@ -289,12 +289,7 @@ fn set_up(plan: &HostPlan, directory: &Path) -> Result<Vec<File>> {
     }
     let resolver = format!("nameserver {}\n", plan.nameserver);
     bind_file(directory, &plan.name, "/etc/resolv.conf", &resolver);
-    bind_file(
-        directory,
-        &plan.name,
-        "/etc/hosts",
-        &format!("127.0.0.1 localhost\n{}", plan.names),
-    );
+    bind_file(directory, &plan.name, "/etc/hosts", "127.0.0.1 localhost\n");
 
     let mut taps = Vec::new();
     let mut batch = String::from("link set lo up\n");

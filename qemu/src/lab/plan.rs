@@ -46,8 +46,6 @@ pub struct HostPlan {
     pub gateway: Option<String>,
     /// Whom it asks for names; DHCP may bring another.
     pub nameserver: String,
-    /// Lines of its `/etc/hosts` besides its own name.
-    pub names: String,
     /// Whether it forwards packets between its devices.
     pub forward: bool,
 }
@@ -163,19 +161,14 @@ pub fn router_macs(index: usize) -> [String; 3] {
     ]
 }
 
-fn client(index: usize, routers: usize, dhcp: bool) -> HostPlan {
-    let (address, gateway, nameserver) = match (routers, dhcp) {
-        (0, _) => (
+fn client(index: usize, routers: usize) -> HostPlan {
+    let (address, gateway, nameserver) = match routers {
+        0 => (
             Some(format!("{}/26", wan_address(index))),
             Some(wan_gateway(index)),
             ORIGIN.to_owned(),
         ),
-        (_, false) => (
-            Some(format!("192.168.{}.100/24", index + 1)),
-            Some(lan_address(index)),
-            lan_address(index),
-        ),
-        (_, true) => (None, None, lan_address(index)),
+        _ => (None, None, lan_address(index)),
     };
     HostPlan {
         name: CLIENTS[index].to_owned(),
@@ -187,11 +180,6 @@ fn client(index: usize, routers: usize, dhcp: bool) -> HostPlan {
         loopback: Vec::new(),
         gateway,
         nameserver,
-        // Without DHCP there is nobody to ask on a router's network.
-        names: match routers > 0 && !dhcp {
-            true => format!("{ORIGIN} {ORIGIN_NAME}\n"),
-            false => String::new(),
-        },
         forward: false,
     }
 }
@@ -208,7 +196,6 @@ fn stranger() -> HostPlan {
         loopback: Vec::new(),
         gateway: None,
         nameserver: ORIGIN.to_owned(),
-        names: String::new(),
         forward: false,
     }
 }
@@ -228,20 +215,15 @@ fn origin(lines: usize) -> HostPlan {
             .collect(),
         gateway: None,
         nameserver: ORIGIN.to_owned(),
-        names: String::new(),
         forward: true,
     }
 }
 
-fn router(index: usize, routers: usize, accel: bool, dhcp: bool) -> RouterPlan {
+fn router(index: usize, routers: usize, accel: bool) -> RouterPlan {
     let mut settings: Vec<(&str, String)> = Vec::new();
     // Router a's is what the factory sets.
     if index > 0 {
         settings.push(("lan.address", format!("{}/24", lan_address(index))));
-    }
-    if !dhcp {
-        settings.push(("wan.address", format!("{}/26", wan_address(index))));
-        settings.push(("wan.gateway", wan_gateway(index)));
     }
     let peers: Vec<_> = (0..routers)
         .filter(|peer| *peer != index)
@@ -263,17 +245,14 @@ fn router(index: usize, routers: usize, accel: bool, dhcp: bool) -> RouterPlan {
     }
 }
 
-/// The neighbourhood of so many routers, at most [`ROUTERS_MAX`]; `accel` is whether they split downloads at first,
-/// `dhcp` whether routers and clients get their addresses by DHCP.
-pub fn neighbourhood(routers: usize, accel: bool, dhcp: bool) -> Plan {
+/// The neighbourhood of so many routers, at most [`ROUTERS_MAX`]; `accel` is whether they split downloads at first.
+pub fn neighbourhood(routers: usize, accel: bool) -> Plan {
     let streets = if routers == 0 {
         ROUTERS_MAX
     } else {
         routers.min(ROUTERS_MAX)
     };
-    let mut hosts: Vec<_> = (0..streets)
-        .map(|index| client(index, routers, dhcp))
-        .collect();
+    let mut hosts: Vec<_> = (0..streets).map(|index| client(index, routers)).collect();
     if routers == 1 {
         hosts.push(stranger());
     }
@@ -331,7 +310,7 @@ pub fn neighbourhood(routers: usize, accel: bool, dhcp: bool) -> Plan {
         hosts,
         clients: streets,
         routers: (0..routers.min(ROUTERS_MAX))
-            .map(|index| router(index, routers, accel, dhcp))
+            .map(|index| router(index, routers, accel))
             .collect(),
         lines,
     }
@@ -343,7 +322,7 @@ mod tests {
 
     #[test]
     fn two_routers_have_five_lines_and_no_end_is_used_twice() {
-        let plan = neighbourhood(2, true, false);
+        let plan = neighbourhood(2, true);
         let names: Vec<_> = plan.lines.iter().map(|line| line.name.as_str()).collect();
         assert_eq!(names, ["wan-a", "wan-b", "air", "lan-a", "lan-b"]);
         let ends: Vec<_> = plan.lines.iter().flat_map(|line| line.ends).collect();
@@ -364,7 +343,7 @@ mod tests {
 
     #[test]
     fn router_b_is_told_its_network_and_its_neighbour_and_nothing_else() {
-        let plan = neighbourhood(2, true, true);
+        let plan = neighbourhood(2, true);
         assert_eq!(settings(&plan.routers[0]), ["peers=10.77.0.2"]);
         assert_eq!(
             settings(&plan.routers[1]),
@@ -377,8 +356,8 @@ mod tests {
 
     #[test]
     fn the_settings_of_every_router_are_settings_and_give_its_addresses() {
-        for (accel, dhcp) in [(true, true), (false, true), (true, false)] {
-            for (index, router) in neighbourhood(2, accel, dhcp).routers.iter().enumerate() {
+        for accel in [true, false] {
+            for (index, router) in neighbourhood(2, accel).routers.iter().enumerate() {
                 let found = router.stored().unwrap();
                 assert_eq!(found.accel.enabled, accel);
                 assert_eq!(
@@ -398,7 +377,7 @@ mod tests {
 
     #[test]
     fn without_routers_the_clients_sit_on_the_internet_lines() {
-        let plan = neighbourhood(0, true, true);
+        let plan = neighbourhood(0, true);
         assert!(plan.routers.is_empty());
         assert_eq!(plan.lines.len(), 2);
         let address = plan.hosts[1].taps[0].address.as_deref();
@@ -411,7 +390,7 @@ mod tests {
 
     #[test]
     fn one_router_has_a_stranger_on_its_air_and_no_second_client() {
-        let plan = neighbourhood(1, true, true);
+        let plan = neighbourhood(1, true);
         let names: Vec<_> = plan.hosts.iter().map(|host| host.name.as_str()).collect();
         assert_eq!(names, ["client", "stranger", "origin"]);
         assert_eq!((plan.lines.len(), plan.clients), (3, 1));

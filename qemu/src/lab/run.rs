@@ -44,9 +44,6 @@ pub struct LabOptions {
     /// An image to boot instead of building one.
     #[arg(long, value_name = "ELF")]
     pub image: Option<PathBuf>,
-    /// Whether routers and clients get their addresses by DHCP; else they are set.
-    #[arg(long, value_name = "on|off", default_value = "on", value_parser = ["on", "off"])]
-    pub dhcp: String,
     /// What decides all chance on the lines.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -72,7 +69,6 @@ impl LabOptions {
         Config {
             routers,
             accel,
-            dhcp: self.dhcp == "on",
             shapes: shapes
                 .map(|(name, text)| (name.to_owned(), text.clone()))
                 .to_vec(),
@@ -190,7 +186,7 @@ fn start(
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    let plan = plan::neighbourhood(config.routers, config.accel, config.dhcp);
+    let plan = plan::neighbourhood(config.routers, config.accel);
     let clients = &plan.hosts[..plan.clients];
     // Before the routers ask for it.
     provider::start(state, &Provider::default(), clients.len())?;
