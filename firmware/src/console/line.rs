@@ -119,7 +119,10 @@ impl Editor {
                 self.after_cr = byte == b'\r';
                 self.move_to(self.line.len(), out);
                 ignore(out.write_str("\r\n"));
-                self.history.add(&self.line);
+                // I2: what is left of a line that was too long must not come back as a command.
+                if !self.overlong {
+                    self.history.add(&self.line);
+                }
                 return Key::Enter;
             }
             0x03 => {
@@ -135,7 +138,7 @@ impl Editor {
             0x06 => self.move_to(self.cursor + 1, out),
             0x08 | 0x7f => self.backspace(out),
             0x0b => {
-                self.line.truncate(self.cursor);
+                self.remove(self.cursor..self.line.len());
                 self.redraw(out);
             }
             0x0c => {
@@ -146,8 +149,6 @@ impl Editor {
             0x10 => self.recall(self.back + 1, out),
             0x15 => {
                 self.remove(0..self.cursor);
-                // What was lost is not missed in an empty line.
-                self.overlong &= !self.line.is_empty();
                 self.redraw(out);
             }
             0x17 => {
@@ -263,6 +264,8 @@ impl Editor {
         self.line.copy_within(range.end.., range.start);
         self.line.truncate(self.line.len() - range.len());
         self.cursor -= self.cursor.saturating_sub(range.start).min(range.len());
+        // What was lost is not missed in an empty line.
+        self.overlong &= !self.line.is_empty();
     }
 
     /// Where the word before the cursor begins.
@@ -283,15 +286,19 @@ impl Editor {
         if back == self.back {
             return;
         }
-        if self.back == 0 {
+        if back > 0 && self.history.get(back).is_none() {
+            return;
+        }
+        // What is left of a line that was too long is not kept aside (I2).
+        let is_cut = core::mem::take(&mut self.overlong);
+        if self.back == 0 && is_cut {
+            self.aside.clear();
+        } else if self.back == 0 {
             self.aside.clone_from(&self.line);
         }
         let line = match back {
-            0 => Some(self.aside.as_slice()),
-            _ => self.history.get(back),
-        };
-        let Some(line) = line else {
-            return;
+            0 => self.aside.as_slice(),
+            _ => self.history.get(back).unwrap_or_default(),
         };
         self.line.clear();
         // No line is longer than a line.

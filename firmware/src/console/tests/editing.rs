@@ -242,6 +242,21 @@ fn s10_a_full_line_stays_what_it_is() {
     assert_eq!(seat.session.run("version"), "tandem 0.1.0\n");
 }
 
+#[test]
+fn s10_what_is_left_of_a_line_that_was_too_long_is_never_found_again() {
+    let whole = "set wan.dns ".to_owned() + &"9".repeat(CONSOLE_LINE_BYTES_MAX);
+    let mut seat = Seat::new();
+    seat.keys(b"version\r").keys(whole.as_bytes());
+    // Put aside for an earlier line, and taken up again.
+    seat.is(b"\x1b[A", "version", 7).is(b"\x1b[B", "", 0);
+    seat.keys(whole.as_bytes()).keys(b"\r");
+    seat.is(b"\x1b[A", "version", 7);
+    assert!(seat.session.type_bytes(b"\r").contains("tandem 0.1.0"));
+    // An empty line has lost nothing, however it was emptied.
+    seat.keys(whole.as_bytes()).is(b"\x01\x0b", "", 0);
+    assert_eq!(seat.session.run("version"), "tandem 0.1.0\n");
+}
+
 /// Bytes as a person, a broken line and a program send them.
 fn keys() -> impl Strategy<Value = Vec<u8>> {
     let key = prop_oneof![
