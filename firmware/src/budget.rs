@@ -92,8 +92,8 @@ pub const DECLINED_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 pub const DECLINED_MAX: usize = 16;
 /// Addresses looked at for one that is free: all leases, reservations and neighbors, and as many again.
 pub const POOL_PROBES_MAX: usize = 512;
-/// From a lease that begins or ends to the write of the table: several at once are one write. A mere
-/// renewal waits for [`LEASE_SAVE_INTERVAL`].
+/// From a change of the leases to the write of the table: several at once are one write. Beyond
+/// [`LEASE_SAVES_AT_ONCE`] the store paces them.
 pub const LEASE_SAVE_SOON: Duration = Duration::from_secs(30);
 /// Bytes of a host's name that are stored; the whole one comes with its next renewal.
 pub const STORED_NAME_BYTES_MAX: usize = 20;
@@ -155,8 +155,8 @@ pub const FLOWS_FRESH_OUTSIDE_MAX: usize = FLOWS / 8;
 pub const INBOUND_PER_MAPPING_MAX: u16 = 16;
 /// Flows opened from outside on one forwarded port: a quarter of the table.
 pub const INBOUND_PER_FORWARD_MAX: u16 = (FLOWS / 4) as u16;
-/// ICMP errors and resets of the router's own in a second: enough for a traceroute, no amplifier.
-pub const ERRORS_PER_SECOND_MAX: u16 = 50;
+/// ICMP errors and resets of the router's own to one LAN host in a second: enough for a traceroute, no amplifier.
+pub const ERRORS_PER_SECOND_MAX: u8 = 50;
 /// Entries looked at in one search for one that may be given away, and in one call of `poll`.
 pub const FLOW_STEPS_MAX: usize = 64;
 

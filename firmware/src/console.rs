@@ -61,7 +61,7 @@ use listing::Listing;
 use text::{Cut, Metered, Terminal};
 
 pub use listing::Table;
-pub use text::Escaped;
+pub use text::{Escaped, Mac};
 
 /// What the console says when it waits for a command; at the start of a line.
 pub const PROMPT: &str = "tandem> ";

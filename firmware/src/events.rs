@@ -19,7 +19,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
 
 use crate::budget::{EVENT_REPEAT, EVENT_TEXT_BYTES_MAX, EVENTS};
-use crate::console::Escaped;
+use crate::console::{Escaped, Mac};
 
 /// A short text from outside, cut to [`EVENT_TEXT_BYTES_MAX`]; shown by [`Escaped`].
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -167,11 +167,11 @@ pub enum Event {
         /// What the host calls itself.
         name: Text,
     },
-    /// An address of the pool is used by a host that did not lease it.
+    /// A host found its address of the pool in use by another (DHCPDECLINE).
     AddressConflict {
         /// The address.
         address: Ipv4Addr,
-        /// Who uses it, or who said so.
+        /// Who said so.
         mac: EthernetAddress,
     },
     /// Another DHCP server answers on the LAN.
@@ -235,10 +235,10 @@ impl Event {
             | Event::AddressConflict { .. }
             | Event::OtherServer { .. }
             | Event::PoolFull { .. }
-            | Event::Stored(Stored::Leases | Stored::Seed) => true,
-            Event::Reset { .. }
             | Event::PeerUp(_)
             | Event::PeerLost(_)
+            | Event::Stored(Stored::Leases | Stored::Seed) => true,
+            Event::Reset { .. }
             | Event::SettingsLoaded
             | Event::SettingsMigrated { .. }
             | Event::SettingsEarlier(_)
@@ -250,6 +250,18 @@ impl Event {
             | Event::UpgradeRefused(_)
             | Event::UpgradeWritten { .. } => false,
         }
+    }
+
+    /// Whether it is the same kind of event, about the same neighbour if it is about one.
+    fn is_like(&self, other: &Event) -> bool {
+        let peer = |event: &Event| {
+            if let Event::PeerUp(address) | Event::PeerLost(address) = event {
+                Some(*address)
+            } else {
+                None
+            }
+        };
+        core::mem::discriminant(self) == core::mem::discriminant(other) && peer(self) == peer(other)
     }
 
     /// The event's word in `log --kv`.
@@ -316,15 +328,15 @@ impl fmt::Display for Event {
             Event::LeaseLost(why) => write!(f, "WAN address lost: {why}"),
             Event::LeaseRefused(why) => write!(f, "WAN address refused: {why}"),
             Event::HostLeased { address, mac, name } => {
-                write!(f, "{address} leased to {mac} {name}")
+                write!(f, "{address} leased to {} {name}", Mac(*mac))
             }
             Event::AddressConflict { address, mac } => {
-                write!(f, "{address} is used by {mac} without a lease")
+                write!(f, "{} says that another host uses {address}", Mac(*mac))
             }
             Event::OtherServer { address, mac } => {
-                write!(f, "another DHCP server on the LAN: {address} {mac}")
+                write!(f, "another DHCP server on the LAN: {address} {}", Mac(*mac))
             }
-            Event::PoolFull { mac } => write!(f, "no address left for {mac}"),
+            Event::PoolFull { mac } => write!(f, "no address left for {}", Mac(*mac)),
             Event::UpgradeRefused(why) => write!(f, "upgrade refused: {why}"),
             Event::UpgradeWritten { version } => {
                 write!(f, "upgrade written: {version}; it starts now")
@@ -367,12 +379,8 @@ impl Log {
 
     /// Remembers an event.
     pub fn add(&mut self, now: Instant, event: Event) {
-        let kind = core::mem::discriminant(&event);
-        let same = self
-            .entries
-            .iter_mut()
-            .rev()
-            .find(|entry| core::mem::discriminant(&entry.event) == kind);
+        let mut earlier = self.entries.iter_mut().rev();
+        let same = earlier.find(|entry| event.is_like(&entry.event));
         if let Some(last) = same
             && event.is_cheap()
             && last.event.is_cheap()
@@ -496,6 +504,27 @@ mod tests {
     }
 
     #[test]
+    fn a_neighbour_that_comes_and_goes_takes_two_places_and_no_other_neighbours() {
+        let mut log = Log::new();
+        let [one, other] = [1, 2].map(|last| Ipv4Addr::new(10, 77, 0, last));
+        log.add(Instant::ZERO, Event::PeerUp(other));
+        for i in 0..100 {
+            let at = Instant::from_millis(i * 200);
+            log.add(at, Event::PeerUp(one));
+            log.add(at, Event::PeerLost(one));
+        }
+        let told: Vec<_> = log.iter().map(|entry| (entry.times, entry.event)).collect();
+        assert_eq!(
+            told,
+            [
+                (1, Event::PeerUp(other)),
+                (100, Event::PeerUp(one)),
+                (100, Event::PeerLost(one))
+            ]
+        );
+    }
+
+    #[test]
     fn what_the_owner_must_not_miss_is_never_merged() {
         let mut log = Log::new();
         for _ in 0..3 {
@@ -517,7 +546,7 @@ mod tests {
         };
         assert_eq!(
             event.to_string(),
-            "192.168.1.100 leased to 02-00-00-00-09-01 a\\x1b[2J\\x0d\\x0a\\xff\\\\"
+            "192.168.1.100 leased to 02:00:00:00:09:01 a\\x1b[2J\\x0d\\x0a\\xff\\\\"
         );
         assert_eq!(Text::new(&[b'x'; 100]).bytes().len(), EVENT_TEXT_BYTES_MAX);
     }

@@ -40,6 +40,11 @@ pub struct PortAddress {
     pub gateway: Option<Ipv4Address>,
 }
 
+/// Whether any address is in both nets.
+pub fn overlap(one: &Ipv4Cidr, other: &Ipv4Cidr) -> bool {
+    one.contains_addr(&other.address()) || other.contains_addr(&one.address())
+}
+
 /// No transmit slot is free: the frame was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
 pub struct Full;

@@ -41,7 +41,7 @@ use fragments::Fragments;
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, Ipv4Address, Ipv4Cidr};
 
-use crate::budget::{ACCEL_PORTS_MAX, LOCAL_PORT_FIRST, Memory, WAN_MTU_MAX};
+use crate::budget::{ACCEL_PORTS_MAX, LOCAL_PORT_FIRST, Memory, PEER_PORT, WAN_MTU_MAX};
 use crate::conntrack::Table;
 use crate::counter_stage;
 use crate::counters::Counts;
@@ -482,7 +482,8 @@ impl<'m> Router<'m> {
         self.forward_in(now, packet, frame, out)
     }
 
-    /// A packet from the air: for the router itself, or nothing; never forwarded.
+    /// A packet from the air: for the router itself, or nothing; never forwarded. Who is no neighbour of the settings
+    /// gets no answer of any kind: no echo, and no reset that would show who is here and what listens.
     fn on_air<E: Egress>(
         &mut self,
         now: Instant,
@@ -499,6 +500,11 @@ impl<'m> Router<'m> {
         }
         if packet.dst != air.address() || to_all {
             return self.drop(Counter::Destination);
+        }
+        // The lender is silent itself, and counts who knocks.
+        let is_knock = packet.tcp().is_some_and(|tcp| tcp.dst_port == PEER_PORT);
+        if !is_knock && !self.settings.peers.contains(&Some(packet.src)) {
+            return self.drop(Counter::LocalUnwanted);
         }
         self.deliver_local(now, Port::Air, packet, frame, out)
     }

@@ -21,6 +21,7 @@ use crate::budget::{
     ACCEL_PORTS_MAX, LAN_LEASE_SECONDS, LAN_LEASE_SECONDS_MAX, LAN_LEASE_SECONDS_MIN, PEERS_MAX,
     WAN_DNS_MAX, WAN_MTU_MAX, WAN_MTU_MIN,
 };
+use crate::port::overlap;
 pub use lists::{Forward, ForwardProtocol, Forwards, Reservation, Reservations};
 pub(crate) use parse::parse_host;
 use parse::{
@@ -424,11 +425,7 @@ impl Settings {
                     peers: [None; PEERS_MAX],
                     ..*self
                 };
-                if value != "none" {
-                    for address in value.split(',') {
-                        next.add_peer(parse_host(address)?)?;
-                    }
-                }
+                lists::each(value, |address| next.add_peer(parse_host(address)?))?;
                 *self = next;
             }
             _ => return Err(SettingError::UnknownKey),
@@ -642,7 +639,7 @@ impl Net {
 
     /// Whether the address is in the net.
     pub fn contains(self, address: Ipv4Addr) -> bool {
-        (address.to_bits() ^ self.address.to_bits()) & self.mask() == 0
+        self.cidr().contains_addr(&address)
     }
 
     /// Whether the address is that of a host of the net: neither the net's own nor its broadcast.
@@ -653,7 +650,7 @@ impl Net {
 
     /// Whether any address is in both nets.
     pub fn overlaps(self, other: Net) -> bool {
-        self.contains(other.address) || other.contains(self.address)
+        overlap(&self.cidr(), &other.cidr())
     }
 }
 
@@ -712,12 +709,11 @@ fn parse_ports(value: &str) -> Result<[u16; ACCEL_PORTS_MAX], SettingError> {
 
 fn parse_types(value: &str) -> Result<Types, SettingError> {
     let mut types = Types(0);
-    if value != "none" {
-        for name in value.split(',') {
-            let kind = Kind::ALL.iter().find(|kind| kind.name() == name);
-            types.0 |= kind.ok_or(SettingError::Types)?.bit();
-        }
-    }
+    lists::each(value, |name| {
+        let kind = Kind::ALL.iter().find(|kind| kind.name() == name);
+        types.0 |= kind.ok_or(SettingError::Types)?.bit();
+        Ok(())
+    })?;
     Ok(types)
 }
 

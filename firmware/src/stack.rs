@@ -18,11 +18,14 @@ use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Address, Ipv4Cidr};
 
 use crate::budget::{
     FETCH_RX_BYTES, FETCH_SOCKETS, FETCH_TX_BYTES, LOCAL_PORT_FIRST, LOCAL_PORT_LAST,
-    PEER_RX_BYTES, PEER_TX_BYTES, PEERS_MAX, SOCKETS,
+    PEER_RX_BYTES, PEER_TX_BYTES, PEERS_MAX, SOCKETS, WAN_MTU_MAX, WAN_MTU_MIN,
 };
 use crate::port::{Full, Port};
 use crate::random::Random;
-use crate::wire::checksum;
+use crate::wire::packet::{
+    ETHERNET_BYTES, ETHERTYPE_IPV4, IPV4_BYTES, PROTOCOL_TCP, Packet, TCP_BYTES, flags,
+};
+use crate::wire::{checksum, rewrite};
 
 crate::counter_stage! {
     /// What happened to packets of the router's own sockets.
@@ -43,8 +46,10 @@ pub type SocketId = SocketHandle;
 
 /// No data for this long ends a connection of the router's own.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(20);
-/// Largest IP packet the stack sends, bytes.
+/// Largest IP packet the stack sends, bytes; on a line that takes less its connections have a smaller MSS.
 const MTU: usize = 1500;
+/// The longest frame that is a SYN without data: Ethernet, and both headers with all their options.
+const SYN_FRAME_BYTES_MAX: usize = ETHERNET_BYTES + 60 + 60;
 /// Ports of the router's own sockets.
 const LOCAL_PORTS: u32 = (LOCAL_PORT_LAST - LOCAL_PORT_FIRST) as u32 + 1;
 /// A local port is so many behind the last one, at most (RFC 6056 section 3.3.5, random increments): not to be guessed
@@ -101,8 +106,7 @@ pub struct Stack<'m> {
     /// Local port of the last connection.
     last_port: u16,
     random: Random,
-    /// Own addresses in `Port::ALL` order.
-    addresses: [Option<Ipv4Cidr>; 3],
+    lines: Lines,
     counts: crate::counters::Counts<Counter>,
 }
 
@@ -141,7 +145,7 @@ impl Stack<'static> {
             due: None,
             last_port: LOCAL_PORT_FIRST + random.below(LOCAL_PORTS) as u16,
             random,
-            addresses: [None; 3],
+            lines: Lines::NONE,
             counts: crate::counters::Counts::new(),
         };
         (stack, fetch, peers)
@@ -155,6 +159,7 @@ fn interface(random: &mut Random) -> Interface {
     let mut nobody = Wire {
         packet: None,
         way: &mut Nowhere,
+        lines: Lines::NONE,
         sent: 0,
         lost: 0,
     };
@@ -172,7 +177,7 @@ fn socket<'m>(rx: &'m mut [u8], tx: &'m mut [u8]) -> tcp::Socket<'m> {
 impl<'m> Stack<'m> {
     /// Sets the addresses that are the router's own.
     pub fn set_addresses(&mut self, addresses: &[Option<Ipv4Cidr>; 3]) {
-        self.addresses = *addresses;
+        self.lines.addresses = *addresses;
         self.interface.update_ip_addrs(|own| {
             own.clear();
             for cidr in addresses.iter().flatten() {
@@ -180,6 +185,11 @@ impl<'m> Stack<'m> {
                 let _fits = own.push(IpCidr::Ipv4(*cidr)).is_ok();
             }
         });
+    }
+
+    /// Sets the largest IP packet of the internet line, bytes: connections that begin from then on keep to it.
+    pub fn set_wan_mtu(&mut self, mtu: u16) {
+        self.lines.wan_mtu = mtu;
     }
 
     /// A socket, to be used; call [`Self::touch`] after a change.
@@ -223,15 +233,8 @@ impl<'m> Stack<'m> {
             return Err(tcp::ConnectError::InvalidState);
         }
         // smoltcp would take its first address, the LAN's, for whatever is on no net of ours.
-        let on_link = self
-            .addresses
-            .iter()
-            .flatten()
-            .find(|cidr| cidr.contains_addr(&remote.0));
-        let Some(local) = on_link
-            .or(self.addresses[Port::Wan.index()].as_ref())
-            .map(Ipv4Cidr::address)
-        else {
+        let port = self.lines.port_to(remote.0);
+        let Some(local) = self.lines.addresses[port.index()].map(|cidr| cidr.address()) else {
             return Err(tcp::ConnectError::Unaddressable);
         };
         let step = self.last_port - LOCAL_PORT_FIRST;
@@ -241,7 +244,7 @@ impl<'m> Stack<'m> {
         // smoltcp's generator gives its whole state away in a few sequence numbers, so each connection gets a fresh
         // one. Nothing else is lost: addresses are set again, and the medium has no neighbors.
         self.interface = interface(&mut self.random);
-        self.set_addresses(&{ self.addresses });
+        self.set_addresses(&{ self.lines.addresses });
         self.is_dirty = true;
         let socket = self.sockets.get_mut::<tcp::Socket<'_>>(id);
         socket.connect(self.interface.context(), remote, (local, port))
@@ -259,9 +262,12 @@ impl<'m> Stack<'m> {
             return;
         }
         self.counts.bump(Counter::Received);
+        let mut copy = [0; SYN_FRAME_BYTES_MAX];
+        let packet = self.lines.clamped(packet, &mut copy).unwrap_or(packet);
         let mut wire = Wire {
             packet: Some(packet),
             way,
+            lines: self.lines,
             sent: 0,
             lost: 0,
         };
@@ -283,6 +289,7 @@ impl<'m> Stack<'m> {
             let mut wire = Wire {
                 packet: None,
                 way,
+                lines: self.lines,
                 sent: 0,
                 lost: 0,
             };
@@ -345,10 +352,66 @@ fn tcp_checksum_is_right(packet: &[u8]) -> bool {
     }
 }
 
+/// The lines by which packets leave.
+#[derive(Clone, Copy, Debug)]
+struct Lines {
+    /// Own addresses in `Port::ALL` order.
+    addresses: [Option<Ipv4Cidr>; 3],
+    /// Largest IP packet of the internet line, bytes; the others take [`MTU`].
+    wan_mtu: u16,
+}
+
+impl Lines {
+    const NONE: Self = Self {
+        addresses: [None; 3],
+        wan_mtu: WAN_MTU_MAX,
+    };
+
+    /// The port that leads to an address: that of its net, else the internet line.
+    fn port_to(&self, remote: Ipv4Address) -> Port {
+        let holds = |port: &Port| {
+            let net = self.addresses[port.index()];
+            net.is_some_and(|net| net.contains_addr(&remote))
+        };
+        Port::ALL.into_iter().find(holds).unwrap_or(Port::Wan)
+    }
+
+    /// A SYN with an MSS that the line takes whole, in either direction, as forwarded ones have it: written to `copy`.
+    /// `None`: the packet may pass as it is.
+    fn clamped<'c>(
+        &self,
+        packet: &[u8],
+        copy: &'c mut [u8; SYN_FRAME_BYTES_MAX],
+    ) -> Option<&'c [u8]> {
+        let flags_at = header_len(packet) + 13;
+        if packet.get(9) != Some(&PROTOCOL_TCP) || packet.get(flags_at)? & flags::SYN == 0 {
+            return None;
+        }
+        let frame = copy.get_mut(..ETHERNET_BYTES + packet.len())?;
+        frame[12..ETHERNET_BYTES].copy_from_slice(&ETHERTYPE_IPV4.to_be_bytes());
+        frame[ETHERNET_BYTES..].copy_from_slice(packet);
+        let parsed = Packet::parse(frame).ok()?;
+        let is_ours = |own: &Ipv4Cidr| own.address() == parsed.src;
+        let remote = if self.addresses.iter().flatten().any(is_ours) {
+            parsed.dst
+        } else {
+            parsed.src
+        };
+        let mtu = match self.port_to(remote) {
+            Port::Wan => self.wan_mtu.max(WAN_MTU_MIN),
+            Port::Lan | Port::Air => return None,
+        };
+        let mss = mtu - (IPV4_BYTES + TCP_BYTES) as u16;
+        let is_longer = rewrite::clamp_mss(frame, &parsed, mss);
+        is_longer.then(|| &frame[ETHERNET_BYTES..])
+    }
+}
+
 /// What smoltcp takes for a network device: one packet in, any number out.
 struct Wire<'a, W: SendIp> {
     packet: Option<&'a [u8]>,
     way: &'a mut W,
+    lines: Lines,
     sent: u64,
     lost: u64,
 }
@@ -358,6 +421,7 @@ struct Incoming<'a>(&'a [u8]);
 struct Outgoing<'a, W: SendIp> {
     now: Instant,
     way: &'a mut W,
+    lines: Lines,
     sent: &'a mut u64,
     lost: &'a mut u64,
 }
@@ -383,6 +447,8 @@ impl<W: SendIp> phy::TxToken for Outgoing<'_, W> {
                 field.copy_from_slice(&sum.to_be_bytes());
             }
         }
+        let mut copy = [0; SYN_FRAME_BYTES_MAX];
+        let packet = self.lines.clamped(packet, &mut copy).unwrap_or(packet);
         *self.sent += 1;
         if self.way.send_ip(self.now, packet).is_err() {
             *self.lost += 1;
@@ -406,6 +472,7 @@ impl<W: SendIp> phy::Device for Wire<'_, W> {
         let out = Outgoing {
             now,
             way: self.way,
+            lines: self.lines,
             sent: &mut self.sent,
             lost: &mut self.lost,
         };
@@ -416,6 +483,7 @@ impl<W: SendIp> phy::Device for Wire<'_, W> {
         (self.lost == 0).then_some(Outgoing {
             now,
             way: self.way,
+            lines: self.lines,
             sent: &mut self.sent,
             lost: &mut self.lost,
         })
@@ -444,6 +512,83 @@ mod tests {
     use super::*;
 
     const ORIGIN: (Ipv4Address, u16) = (Ipv4Address::new(198, 51, 100, 10), 80);
+
+    /// Packets that sockets sent, as frames without addresses.
+    #[derive(Default)]
+    struct Sent(std::vec::Vec<std::vec::Vec<u8>>);
+
+    impl SendIp for Sent {
+        fn send_ip(&mut self, _now: Instant, packet: &[u8]) -> Result<(), Full> {
+            let mut frame = std::vec![0; 12];
+            frame.extend(ETHERTYPE_IPV4.to_be_bytes());
+            frame.extend_from_slice(packet);
+            self.0.push(frame);
+            Ok(())
+        }
+    }
+
+    /// The MSS that the last packet names, which is intact.
+    fn mss_of(sent: &Sent) -> Option<u16> {
+        let frame = sent.0.last().unwrap();
+        let packet = Packet::parse(frame).unwrap();
+        assert!(packet.transport_checksum_ok(frame));
+        crate::wire::options::Summary::of(packet.tcp_options(frame)).mss
+    }
+
+    /// A connection to `remote` on a WAN of 1400 bytes: what it sends when the far end takes segments of 1460.
+    fn longest_to(remote: (Ipv4Address, u16), wan_mtu: u16) -> (Option<u16>, usize) {
+        let buffers = Box::leak(Box::new(Buffers::new()));
+        let (mut stack, fetches, _) = Stack::new(buffers, Random::repeatable(3));
+        let net = |address, prefix| Some(Ipv4Cidr::new(address, prefix));
+        stack.set_addresses(&[
+            None,
+            net(Ipv4Address::new(203, 0, 113, 2), 26),
+            net(Ipv4Address::new(10, 77, 0, 1), 16),
+        ]);
+        stack.set_wan_mtu(wan_mtu);
+        let mut way = Sent::default();
+        stack.connect(fetches[0], remote).unwrap();
+        stack.egress(Instant::ZERO, &mut way);
+        let offered = mss_of(&way);
+        let syn_frame = way.0.pop().unwrap();
+        let syn = Packet::parse(&syn_frame).unwrap();
+        let tcp = *syn.tcp().unwrap();
+        let mut answer = [0; crate::wire::segment::frame_len(4, 0)];
+        let header = crate::wire::segment::SegmentHeader {
+            src_mac: smoltcp::wire::EthernetAddress([0; 6]),
+            dst_mac: smoltcp::wire::EthernetAddress([0; 6]),
+            src: remote.0,
+            dst: syn.src,
+            src_port: remote.1,
+            dst_port: tcp.src_port,
+            seq: 7000,
+            ack: tcp.seq.wrapping_add(1),
+            flags: flags::SYN | flags::ACK,
+            window: 65535,
+            ident: 1,
+            options: &[2, 4, 0x05, 0xB4],
+        };
+        crate::wire::segment::emit(&mut answer, &header, |_| {});
+        let now = Instant::from_millis(10);
+        stack.ingress(now, &answer[ETHERNET_BYTES..], &mut way);
+        let socket = stack.tcp(fetches[0]);
+        assert_eq!(socket.state(), tcp::State::Established);
+        socket.send_slice(&[b'x'; 4000]).unwrap();
+        stack.touch();
+        stack.egress(now, &mut way);
+        let longest = way.0.iter().map(|frame| frame.len() - ETHERNET_BYTES).max();
+        (offered, longest.unwrap())
+    }
+
+    #[test]
+    fn a_connection_by_a_small_line_neither_asks_for_nor_sends_more_than_it_takes() {
+        assert_eq!(longest_to(ORIGIN, 1500), (Some(1460), 1500));
+        assert_eq!(longest_to(ORIGIN, 1400), (Some(1360), 1400));
+        assert_eq!(longest_to(ORIGIN, 576), (Some(536), 576));
+        // The air is another line.
+        let neighbour = (Ipv4Address::new(10, 77, 0, 2), 4377);
+        assert_eq!(longest_to(neighbour, 1400), (Some(1460), 1500));
+    }
 
     /// Ports and sequence numbers of the SYNs sent.
     #[derive(Default)]

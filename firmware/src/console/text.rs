@@ -2,6 +2,8 @@
 
 use core::fmt::{self, Write};
 
+use smoltcp::wire::EthernetAddress;
+
 use super::line::COLUMNS;
 
 /// Bytes from the network as visible ASCII on one line: others as `\xNN`, backslashes doubled.
@@ -18,6 +20,17 @@ impl fmt::Display for Escaped<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// A hardware address as people write it, and as `set` takes it: with colons.
+#[derive(Clone, Copy, Debug)]
+pub struct Mac(pub EthernetAddress);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
 }
 

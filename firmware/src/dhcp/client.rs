@@ -126,8 +126,15 @@ impl Default for Storage {
 enum State {
     Stopped,
     Discovering,
-    Requesting { server: Ipv4Address },
-    Bound { lease: Lease, awaiting: bool },
+    Requesting {
+        server: Ipv4Address,
+    },
+    Bound {
+        lease: Lease,
+        /// When it was acknowledged.
+        since: Instant,
+        awaiting: bool,
+    },
 }
 
 /// The client.
@@ -350,6 +357,16 @@ impl Client<'_> {
         }
     }
 
+    /// How long the lease in force still runs; `None` without one, or when it never ends.
+    pub fn lease_left(&self, now: Instant) -> Option<Duration> {
+        let State::Bound { lease, since, .. } = &self.state else {
+            return None;
+        };
+        let end = *since + lease.duration;
+        let left = if end > now { end - now } else { Duration::ZERO };
+        (!lease.is_infinite()).then_some(left)
+    }
+
     /// What was sent and heard.
     pub const fn counts(&self) -> &Counts<Counter, 16> {
         &self.counts
@@ -430,7 +447,7 @@ impl Client<'_> {
         let socket = self.sockets.get_mut::<dhcpv4::Socket<'_>>(self.socket);
         let is_configured = matches!(socket.poll(), Some(dhcpv4::Event::Configured(_)));
         match (kind, lease) {
-            (Kind::Ack, Some(lease)) if is_configured => self.bind(lease),
+            (Kind::Ack, Some(lease)) if is_configured => self.bind(now, lease),
             (Kind::Nak, _) => {
                 if let State::Bound { .. } = self.state {
                     self.unbind(Lost::Nak);
@@ -447,7 +464,7 @@ impl Client<'_> {
         }
     }
 
-    fn bind(&mut self, lease: Lease) {
+    fn bind(&mut self, now: Instant, lease: Lease) {
         let is_same = self
             .lease()
             .is_some_and(|old| (old.address, old.gateway) == (lease.address, lease.gateway));
@@ -462,6 +479,7 @@ impl Client<'_> {
         }
         self.state = State::Bound {
             lease,
+            since: now,
             awaiting: false,
         };
         self.attempts = 0;

@@ -33,8 +33,8 @@
 //! the pool are used, clients that were not seen before get [`LEASE_SCARCE`](crate::budget::LEASE_SCARCE)
 //! only, until they renew: what a flood of invented clients has taken returns by itself.
 //!
-//! **Flash.** The table is stored when [`Server::wants_save`] says so: soon after a lease begins or
-//! ends, later after a mere prolongation; the [store](crate::store) keeps within the endurance. The
+//! **Flash.** The table is stored when [`Server::wants_save`] says so: soon after a change, several at
+//! once; how often it may be is for the [store](crate::store) alone, which keeps within the endurance. The
 //! time left is stored, not the end, since there is no wall clock: a lease never ends here before it
 //! ends at its client.
 //!
@@ -368,7 +368,7 @@ impl Server {
         if let Some(lan) = lan
             && self.table.retain(lan)
         {
-            self.saving.on_change(now, true);
+            self.saving.on_change(now);
         }
     }
 
@@ -377,7 +377,7 @@ impl Server {
         let expired = self.table.expire(now);
         self.counts.add(Counter::Expired, u64::from(expired));
         if expired > 0 {
-            self.saving.on_change(now, false);
+            self.saving.on_change(now);
         }
         self.saving.poll(now);
     }
@@ -501,7 +501,7 @@ impl Server {
         {
             Ok(is_news) => {
                 self.counts.bump(Counter::Ack);
-                self.saving.on_change(asked.now, is_news);
+                self.saving.on_change(asked.now);
                 Outcome {
                     event: is_news.then(|| Event::HostLeased {
                         address,
@@ -556,7 +556,7 @@ impl Server {
         let may_have = call.asked.lan.may_have(address, call.asked.client.mac);
         if !may_have && self.is_owner(call, address) {
             self.table.release(call.asked.now, address);
-            self.saving.on_change(call.asked.now, true);
+            self.saving.on_change(call.asked.now);
         }
         Outcome::answer(DhcpMessageType::Nak, Ipv4Address::UNSPECIFIED, None)
     }
@@ -578,7 +578,7 @@ impl Server {
         }
         self.counts.bump(Counter::Decline);
         self.table.decline(asked.now, address, asked.lan);
-        self.saving.on_change(asked.now, true);
+        self.saving.on_change(asked.now);
         Outcome::event(Event::AddressConflict {
             address,
             mac: message.chaddr,
@@ -592,7 +592,7 @@ impl Server {
         }
         self.counts.bump(Counter::Release);
         self.table.release(asked.now, message.ciaddr);
-        self.saving.on_change(asked.now, true);
+        self.saving.on_change(asked.now);
         Outcome::NOTHING
     }
 

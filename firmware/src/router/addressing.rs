@@ -5,14 +5,14 @@
 //! A changed address of LAN or WAN ends all flows: their other ends know the old one. A lease that is
 //! merely renewed disturbs nothing.
 
-use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
+use smoltcp::wire::Ipv4Address;
 
 use super::{Acceleration, Router};
 use crate::budget::WAN_DNS_MAX;
 use crate::conntrack;
 use crate::dhcp::{client, server};
 use crate::events::Event;
-use crate::port::{Port, PortAddress};
+use crate::port::{Port, PortAddress, overlap};
 use crate::settings::{ForwardProtocol, Net, Settings, WanAddress};
 
 impl Router<'_> {
@@ -92,6 +92,7 @@ impl Router<'_> {
             },
         };
         self.wan_mtu = wan.mtu.min(mtu.unwrap_or(wan.mtu));
+        self.accelerator.stack.set_wan_mtu(self.line_mtu());
         let mac = self.addresses[Port::Wan.index()].mac;
         self.set_address(Port::Wan, PortAddress { mac, cidr, gateway });
         self.accelerator
@@ -155,9 +156,4 @@ impl Router<'_> {
 
 fn seconds(lease: &client::Lease) -> u32 {
     u32::try_from(lease.duration.secs()).unwrap_or(u32::MAX)
-}
-
-/// Whether any address is in both nets.
-fn overlap(a: &Ipv4Cidr, b: &Ipv4Cidr) -> bool {
-    a.contains_addr(&b.address()) || b.contains_addr(&a.address())
 }

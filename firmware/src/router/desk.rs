@@ -9,9 +9,10 @@ use core::net::Ipv4Addr;
 use smoltcp::time::Instant;
 
 use super::{Action, Counter, Router, Unsent, Verdict};
-use crate::budget::{LOCAL_PORT_FIRST, LOCAL_PORT_LAST, SAVE_TIMEOUT};
+use crate::budget::{LOCAL_PORT_FIRST, LOCAL_PORT_LAST, PEERS_MAX, SAVE_TIMEOUT};
 use crate::console::Console;
 use crate::events::{Event, Log, Stored};
+use crate::links::peer::Peer;
 use crate::ping::{PAYLOAD_BYTES, Ping, PingError, Request};
 use crate::port::{Egress, Port, PortAddress};
 use crate::settings::Settings;
@@ -31,8 +32,12 @@ pub(super) struct Desk<'m> {
     pub(super) ping: Ping,
     /// What a reboot would find.
     stored: Settings,
-    /// What the board was asked to store, and when.
-    saving: Option<(Instant, Settings)>,
+    /// What the store was given last.
+    handed_out: Option<Settings>,
+    /// When the board was asked to store settings.
+    saving: Option<Instant>,
+    /// The neighbours that were up at the last look.
+    peers_up: [Option<Ipv4Addr>; PEERS_MAX],
     /// How the life before ended.
     reset: Option<Event>,
     /// IP identification of the next echo request.
@@ -45,7 +50,9 @@ impl<'m> Desk<'m> {
             console: Some(console),
             ping: Ping::new(),
             stored: Settings::new(),
+            handed_out: None,
             saving: None,
+            peers_up: [None; PEERS_MAX],
             reset: None,
             ident,
         }
@@ -64,8 +71,14 @@ impl<'m> Desk<'m> {
         self.stored == *settings
     }
 
-    pub(super) fn save(&mut self, now: Instant, settings: &Settings) {
-        self.saving = Some((now, *settings));
+    /// The board was asked to store the settings.
+    pub(super) fn save(&mut self, now: Instant) {
+        self.saving = Some(now);
+    }
+
+    /// The store was given these settings: what a reboot finds once it says so, whatever is set meanwhile.
+    pub(super) fn on_handed_out(&mut self, settings: &Settings) {
+        self.handed_out = Some(*settings);
     }
 
     /// Takes from an event what is kept beyond the log; `settings` are those in force.
@@ -77,7 +90,8 @@ impl<'m> Desk<'m> {
             }
             Event::SettingsDefaults(_) => self.stored = Settings::new(),
             Event::Stored(Stored::Settings) => {
-                self.stored = self.saving.take().map_or(*settings, |(_, asked)| asked);
+                self.saving = None;
+                self.stored = self.handed_out.take().unwrap_or(*settings);
             }
             Event::StoreFailed(Stored::Settings, _) => self.saving = None,
             Event::Stored(Stored::Leases | Stored::Seed)
@@ -97,8 +111,20 @@ impl<'m> Desk<'m> {
         }
     }
 
+    /// The neighbour in a place of the settings' list is up, or none is there; what is to be told of it.
+    pub(super) fn on_peer(&mut self, index: usize, up: Option<Ipv4Addr>) -> [Option<Event>; 2] {
+        let Some(place) = self.peers_up.get_mut(index) else {
+            return [None; 2];
+        };
+        let before = core::mem::replace(place, up);
+        if before == up {
+            return [None; 2];
+        }
+        [before.map(Event::PeerLost), up.map(Event::PeerUp)]
+    }
+
     pub(super) fn poll_at(&self) -> Option<Instant> {
-        let saving = self.saving.map(|(since, _)| since + SAVE_TIMEOUT);
+        let saving = self.saving.map(|since| since + SAVE_TIMEOUT);
         [self.ping.poll_at(), saving].into_iter().flatten().min()
     }
 }
@@ -200,9 +226,10 @@ impl<'m> Router<'m> {
         self.addresses[port.index()].cidr.map(|_| port)
     }
 
-    /// Runs the timers of echo requests and of saving.
+    /// Runs the timers of echo requests and of saving, and tells which neighbours have come and gone.
     pub(super) fn poll_desk<E: Egress>(&mut self, now: Instant, out: &mut E) {
-        if let Some((since, _)) = self.desk.saving
+        self.tell_peers(now);
+        if let Some(since) = self.desk.saving
             && now >= since + SAVE_TIMEOUT
         {
             self.event(
@@ -215,6 +242,16 @@ impl<'m> Router<'m> {
             && self.send_echo(now, &request, out).is_err()
         {
             self.desk.ping.unsent(now);
+        }
+    }
+
+    fn tell_peers(&mut self, now: Instant) {
+        for index in 0..PEERS_MAX {
+            let peer = self.accelerator.peers.get(index);
+            let is = peer.filter(|peer| peer.is_up()).and_then(Peer::address);
+            for event in self.desk.on_peer(index, is).into_iter().flatten() {
+                self.event(now, event);
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use super::Router;
 use super::upgrade::Transfer;
 use crate::budget::{EXCHANGES_MAX, FLOWS};
 use crate::conntrack::{Entry, Protocol};
-use crate::console::{Escaped, Host, Table};
+use crate::console::{Escaped, Host, Mac, Table};
 use crate::counters::{Counts, Stage};
 use crate::dhcp::server;
 use crate::events::{self, Event, Log};
@@ -52,7 +52,6 @@ impl Host for Router<'_> {
     }
 
     fn save(&mut self) {
-        self.desk.save(self.now, &self.settings);
         Router::save(self);
     }
 
@@ -241,7 +240,7 @@ fn write_flow(out: &mut dyn Write, kv: bool, entry: &Entry, idle: u64) -> fmt::R
 }
 
 fn write_lease(out: &mut dyn Write, kv: bool, lease: &server::Lease<'_>) -> fmt::Result {
-    let (mac, left) = (lease.mac, lease.remaining.secs());
+    let (mac, left) = (Mac(lease.mac), lease.remaining.secs());
     let (state, name) = (lease.state.name(), lease.name);
     if kv {
         writeln!(out, "lease={} {mac} {left} {state} {name}", lease.address)
@@ -316,6 +315,9 @@ impl Router<'_> {
                 None => writeln!(out, "{name}.address=")?,
             }
         }
+        if let Some(left) = self.lease_left() {
+            writeln!(out, "wan.lease_s={}", left.secs())?;
+        }
         for resolver in self.resolvers().into_iter().flatten() {
             writeln!(out, "dns={resolver}")?;
         }
@@ -337,7 +339,12 @@ impl Router<'_> {
         writeln!(out, "saved={}", yes_no(self.is_saved()))
     }
 
-    /// The state on one screen: 6 lines, one a peer.
+    /// How long the provider's lease still runs; `None` without one, or when it never ends.
+    fn lease_left(&self) -> Option<Duration> {
+        self.services.dhcp_client.lease_left(self.now)
+    }
+
+    /// The state on one screen: at most 12 lines, and one a peer.
     fn write_screen(&self, out: &mut dyn Write) -> fmt::Result {
         writeln!(out, "{}, up {}", self.version(), Ago(self.uptime()))?;
         if let Some(reset) = self.desk.reset() {
@@ -364,8 +371,11 @@ impl Router<'_> {
                         WanAddress::Static(_) | WanAddress::None => "",
                     };
                     writeln!(out, "{source}, {rate} kbit/s")?;
+                    if let Some(left) = self.lease_left() {
+                        writeln!(out, "     leased for another {}", Ago(left))?;
+                    }
                 }
-                Port::Lan | Port::Air => writeln!(out, ", {}", own.mac)?,
+                Port::Lan | Port::Air => writeln!(out, ", {}", Mac(own.mac))?,
             }
         }
         out.write_str("DNS ")?;

@@ -66,32 +66,40 @@ impl Complaint {
     }
 }
 
-/// At most [`ERRORS_PER_SECOND_MAX`] errors of our own in each second.
-#[derive(Clone, Copy, Debug)]
+/// At most [`ERRORS_PER_SECOND_MAX`] errors and resets of our own to one host in each second.
+///
+/// One for all would let a host that scans take the errors that another one's path MTU discovery needs, and show by what
+/// is left of it what others do. Hosts are told apart by the last byte of their address, as the LAN of a home has them; one
+/// that invents addresses spends the limits of those, and each error is an answer to a packet of about its own cost.
+#[derive(Clone, Debug)]
 pub(super) struct Limit {
     since: Instant,
-    sent: u16,
+    sent: [u8; 256],
 }
+
+const _: () = assert!(ERRORS_PER_SECOND_MAX < u8::MAX);
 
 impl Default for Limit {
     fn default() -> Self {
         Self {
             since: Instant::ZERO,
-            sent: 0,
+            sent: [0; 256],
         }
     }
 }
 
 impl Limit {
-    fn take(&mut self, now: Instant) -> bool {
+    fn take(&mut self, now: Instant, host: Ipv4Address) -> bool {
         if now >= self.since + Duration::from_secs(1) {
             *self = Self {
                 since: now,
-                sent: 0,
+                ..Self::default()
             };
         }
-        let free = self.sent < ERRORS_PER_SECOND_MAX;
-        self.sent += u16::from(free);
+        let [.., last] = host.octets();
+        let sent = &mut self.sent[usize::from(last)];
+        let free = *sent < ERRORS_PER_SECOND_MAX;
+        *sent += u8::from(free);
         free
     }
 }
@@ -332,7 +340,7 @@ impl Router<'_> {
         let Some(quoted) = frame.get(ETHERNET_BYTES..quoted_end) else {
             return;
         };
-        if !self.limit.take(now) {
+        if !self.limit.take(now, packet.src) {
             self.counts.bump(Counter::IcmpLimited);
             return;
         }
@@ -382,7 +390,7 @@ impl Router<'_> {
         if tcp.has_any(flags::RST) {
             return;
         }
-        if !self.limit.take(now) {
+        if !self.limit.take(now, packet.src) {
             self.counts.bump(Counter::IcmpLimited);
             return;
         }
@@ -520,5 +528,25 @@ fn adjust(bytes: &mut [u8], at: usize, delta: Delta, udp: bool) {
         } else {
             delta.apply(*field)
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d12_a_host_that_provokes_errors_takes_none_of_anothers() {
+        let mut limit = Limit::default();
+        let [scanner, other] = [7, 8].map(|last| Ipv4Address::new(192, 168, 1, last));
+        let start = Instant::from_secs(100);
+        let sent = (0..1000)
+            .filter(|&i| limit.take(start + Duration::from_micros(i * 999), scanner))
+            .count();
+        assert_eq!(sent, usize::from(ERRORS_PER_SECOND_MAX));
+        let later = start + Duration::from_millis(999);
+        assert!(limit.take(later, other));
+        assert!(!limit.take(later, scanner));
+        assert!(limit.take(start + Duration::from_secs(1), scanner));
     }
 }

@@ -22,6 +22,7 @@ pub(super) struct Persist {
 impl Router<'_> {
     /// Asks for the settings in force to be stored; the outcome is an event.
     pub fn save(&mut self) {
+        self.desk.save(self.now);
         self.persist.settings = true;
     }
 
@@ -101,6 +102,7 @@ impl Client for Router<'_> {
         match kind {
             Kind::Settings => {
                 self.persist.settings = false;
+                self.desk.on_handed_out(&self.settings);
                 let length = self.settings.encode(out)?;
                 Some(Pending {
                     version: settings::VERSION,

@@ -70,10 +70,11 @@ impl Services<'_> {
 }
 
 impl Router<'_> {
-    /// Whether a packet from the LAN is for the DHCP server, which hears hosts without an address.
+    /// Whether a packet from the LAN is for the DHCP server, which hears hosts without an address. By the port it is
+    /// sent to alone (RFC 2131 section 4.1): relay agents send from 67 or any other (RFC 8357), and the server is who
+    /// counts and refuses what came through one.
     pub(super) fn is_dhcp_request(packet: &Packet) -> bool {
-        matches!(&packet.transport, Transport::Udp(udp)
-            if udp.dst_port == server::SERVER_PORT && udp.src_port == server::CLIENT_PORT)
+        matches!(&packet.transport, Transport::Udp(udp) if udp.dst_port == server::SERVER_PORT)
             && !packet.is_fragment()
     }
 

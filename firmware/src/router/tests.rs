@@ -13,6 +13,7 @@ mod faults;
 mod fragments;
 mod nat;
 mod requirements;
+mod served;
 
 const LAN_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
 const WAN_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 2]);

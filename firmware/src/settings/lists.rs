@@ -9,6 +9,7 @@ use smoltcp::wire::EthernetAddress;
 use super::SettingError;
 use super::parse::{parse_host, parse_number};
 use crate::budget::{FORWARDS_MAX, LOCAL_PORT_FIRST, RESERVATIONS_MAX};
+use crate::console::Mac;
 
 /// A port of the WAN address that leads to a host of the LAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,18 +85,14 @@ impl Forwards {
         {
             return Err(SettingError::ForwardPort);
         }
-        let place = self.0.iter_mut().find(|place| place.is_none());
-        *place.ok_or(SettingError::ListFull)? = Some(forward);
-        Ok(())
+        push(&mut self.0, forward)
     }
 
     pub(super) fn parse(value: &str) -> Result<Self, SettingError> {
         let mut list = Self::NONE;
-        if value != "none" {
-            for text in value.split(',') {
-                list.add(parse_forward(text).ok_or(SettingError::Forward)?)?;
-            }
-        }
+        each(value, |text| {
+            list.add(parse_forward(text).ok_or(SettingError::Forward)?)
+        })?;
         Ok(list)
     }
 }
@@ -127,20 +124,40 @@ impl Reservations {
         if self.iter().any(is_listed) {
             return Err(SettingError::ReservedTwice);
         }
-        let place = self.0.iter_mut().find(|place| place.is_none());
-        *place.ok_or(SettingError::ListFull)? = Some(reservation);
-        Ok(())
+        push(&mut self.0, reservation)
     }
 
     pub(super) fn parse(value: &str) -> Result<Self, SettingError> {
         let mut list = Self::NONE;
-        if value != "none" {
-            for text in value.split(',') {
-                list.add(parse_reservation(text).ok_or(SettingError::Reservation)?)?;
-            }
-        }
+        each(value, |text| {
+            list.add(parse_reservation(text).ok_or(SettingError::Reservation)?)
+        })?;
         Ok(list)
     }
+}
+
+/// Puts `item` behind the others.
+///
+/// # Errors
+/// There is no place; nothing was changed.
+fn push<T>(places: &mut [Option<T>], item: T) -> Result<(), SettingError> {
+    let free = places.iter_mut().find(|place| place.is_none());
+    *free.ok_or(SettingError::ListFull)? = Some(item);
+    Ok(())
+}
+
+/// Calls `take` with each item of a list as it is written; `none` has none.
+///
+/// # Errors
+/// The first of `take`'s.
+pub(super) fn each(
+    value: &str,
+    take: impl FnMut(&str) -> Result<(), SettingError>,
+) -> Result<(), SettingError> {
+    if value == "none" {
+        return Ok(());
+    }
+    value.split(',').try_for_each(take)
 }
 
 impl fmt::Display for Forward {
@@ -156,12 +173,7 @@ impl fmt::Display for Forward {
 
 impl fmt::Display for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.mac;
-        write!(
-            f,
-            "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}={}",
-            self.address
-        )
+        write!(f, "{}={}", Mac(EthernetAddress(self.mac)), self.address)
     }
 }
 

@@ -15,6 +15,7 @@ use super::{Lease, Refusal};
 use crate::budget::{
     DHCP_LEASE_DEFAULT, DHCP_LEASE_MIN, DHCP_RENEW_MIN, FRAME_BYTES_MAX, WAN_DNS_MAX,
 };
+use crate::port::overlap;
 use crate::wire::packet::ETHERNET_BYTES;
 
 const MAGIC: u32 = 0x6382_5363;
@@ -182,7 +183,7 @@ impl Reply {
         if !is_host_of(&address) {
             return Err(Refusal::Address);
         }
-        if taken.iter().any(|net| overlaps(net, &address)) {
+        if taken.iter().any(|net| overlap(net, &address)) {
             return Err(Refusal::Overlap);
         }
         let is_elsewhere = |host: Ipv4Address| taken.iter().any(|net| net.contains_addr(&host));
@@ -274,8 +275,4 @@ fn is_host_of(net: &Ipv4Cidr) -> bool {
     let address = net.address();
     net.prefix_len() >= 31
         || (address != net.network().address() && Some(address) != net.broadcast())
-}
-
-fn overlaps(one: &Ipv4Cidr, other: &Ipv4Cidr) -> bool {
-    one.contains_addr(&other.address()) || other.contains_addr(&one.address())
 }

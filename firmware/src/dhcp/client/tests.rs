@@ -442,6 +442,23 @@ fn a10_a_short_lease_is_asked_for_several_times_before_it_ends() {
 }
 
 #[test]
+fn what_is_left_of_a_lease_shrinks_until_it_is_renewed() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.client.lease_left(bench.now), None);
+    bench.obtain(ADDRESS, &good());
+    let left = |bench: &Bench| bench.client.lease_left(bench.now).map(|left| left.secs());
+    assert_eq!(left(&bench), Some(u64::from(HOUR)));
+    let asked = bench.pass(1800);
+    assert_eq!(left(&bench), Some(1800));
+    bench.ack(asked[0].1.xid, ADDRESS, &good());
+    assert_eq!(left(&bench), Some(u64::from(HOUR)));
+    let forever = with(option::LEASE_TIME, &[0xff; 4]);
+    let mut bench = Bench::new();
+    bench.obtain(ADDRESS, &forever);
+    assert_eq!(left(&bench), None);
+}
+
+#[test]
 fn a10_an_infinite_lease_is_never_renewed_and_never_ends() {
     let mut bench = Bench::new();
     let options = with(option::LEASE_TIME, &u32::MAX.to_be_bytes());

@@ -11,8 +11,7 @@ use super::leases::{Hold, Identity, Row, left};
 use super::message::Name;
 use super::{Context, Server};
 use crate::budget::{
-    LEASE_SAVE_INTERVAL, LEASE_SAVE_SOON, LEASES, LEASES_BYTES_MAX, STORE_BODY_BYTES_MAX,
-    STORED_NAME_BYTES_MAX,
+    LEASE_SAVE_SOON, LEASES, LEASES_BYTES_MAX, STORE_BODY_BYTES_MAX, STORED_NAME_BYTES_MAX,
 };
 use crate::store::Refused;
 
@@ -50,15 +49,9 @@ impl Saving {
         }
     }
 
-    /// Something changed; `soon` when losing it would be noticed.
-    pub(super) fn on_change(&mut self, now: Instant, soon: bool) {
-        let delay = if soon {
-            LEASE_SAVE_SOON
-        } else {
-            LEASE_SAVE_INTERVAL
-        };
-        let at = now + delay;
-        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    /// Something changed: several changes at once are one write.
+    pub(super) fn on_change(&mut self, now: Instant) {
+        self.due.get_or_insert(now + LEASE_SAVE_SOON);
     }
 
     pub(super) fn poll(&mut self, now: Instant) {
@@ -80,9 +73,9 @@ impl Server {
         self.saving.wanted
     }
 
-    /// The write of what was encoded last failed. It is tried again later.
+    /// The write of what was encoded last failed. It is tried again as if something had changed.
     pub fn on_save_failed(&mut self, now: Instant) {
-        self.saving.on_change(now, false);
+        self.saving.on_change(now);
     }
 
     /// Writes leases and memories of leases to the beginning of `out`, in the form of
