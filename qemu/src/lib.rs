@@ -35,3 +35,6 @@ pub mod lab;
 
 /// The image among real programs.
 pub mod e2e;
+
+/// Figures: what the router costs, and what the neighbour is worth.
+pub mod bench;

@@ -7,13 +7,15 @@
 use crate::lab::host::die_with_parent;
 use crate::lab::signals::inherit_raw;
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -39,6 +41,71 @@ pub struct Sockets {
     pub log: UnixStream,
 }
 
+/// Where a machine's instructions are counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// The plugin: package `counter`, built.
+    pub plugin: PathBuf,
+    /// The file it counts into.
+    pub file: PathBuf,
+}
+
+/// The file that the plugin counts into, as package `counter` describes it: numbers, and behind them the table of blocks.
+const COUNT_NUMBERS: usize = 4;
+const COUNT_BYTES: usize = (COUNT_NUMBERS + 2 * (1 << 16)) * 8;
+
+impl Count {
+    fn prepare(&self) -> Result<()> {
+        std::fs::write(&self.file, vec![0; COUNT_BYTES])
+            .with_context(|| format!("cannot write {}", self.file.display()))
+    }
+
+    /// What has been counted by now.
+    ///
+    /// # Errors
+    /// There is no such file, or no machine has counted into it.
+    pub fn read(&self) -> Result<Counted> {
+        let mut bytes = [0; COUNT_NUMBERS * 8];
+        File::open(&self.file)
+            .and_then(|mut file| file.read_exact(&mut bytes))
+            .with_context(|| format!("cannot read {}", self.file.display()))?;
+        let number = |at: usize| -> Option<u64> {
+            let bytes = bytes.get(at * 8..)?.first_chunk()?;
+            Some(u64::from_ne_bytes(*bytes))
+        };
+        match (number(0), number(1), number(2)) {
+            (Some(instructions), Some(slept), Some(woke)) if instructions > 0 => Ok(Counted {
+                instructions,
+                is_asleep: slept > woke,
+            }),
+            _ => bail!("nothing was counted into {}", self.file.display()),
+        }
+    }
+
+    /// Instructions executed by now in each translated block, by the address of its first.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn blocks(&self) -> Result<BTreeMap<u64, u64>> {
+        let bytes = std::fs::read(&self.file)
+            .with_context(|| format!("cannot read {}", self.file.display()))?;
+        let (numbers, _) = bytes.as_chunks();
+        let numbers: Vec<u64> = numbers.iter().copied().map(u64::from_ne_bytes).collect();
+        let (table, _) = numbers.get(COUNT_NUMBERS..).unwrap_or_default().as_chunks();
+        let used = table.iter().filter(|[address, _]| *address != 0);
+        Ok(used.map(|[address, count]| (*address, *count)).collect())
+    }
+}
+
+/// What a plugin has counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// Instructions since the machine's start.
+    pub instructions: u64,
+    /// The processor waits for an interrupt.
+    pub is_asleep: bool,
+}
+
 /// A running machine.
 #[derive(Debug)]
 pub struct Machine {
@@ -60,6 +127,21 @@ impl Machine {
         loader: &Path,
         flash: &Path,
         messages: File,
+    ) -> Result<(Self, Sockets)> {
+        Self::start_with(name, macs, loader, flash, messages, None)
+    }
+
+    /// As [`Self::start`]; a plugin counts the processor's instructions.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(
+        name: &str,
+        macs: &[String; 3],
+        loader: &Path,
+        flash: &Path,
+        messages: File,
+        count: Option<&Count>,
     ) -> Result<(Self, Sockets)> {
         let mut theirs = Vec::new();
         let mut pair = || -> Result<(UnixStream, RawFd)> {
@@ -115,6 +197,12 @@ impl Machine {
                 "-mon",
                 "chardev=qmp,mode=control",
             ]);
+        if let Some(count) = count {
+            count.prepare()?;
+            let doubled = |path: &Path| path.display().to_string().replace(',', ",,");
+            let (plugin, file) = (doubled(&count.plugin), doubled(&count.file));
+            command.args(["-plugin", &format!("{plugin},out={file}")]);
+        }
         for (((nic, device), mac), (_, fd)) in NICS.iter().zip(macs).zip(&nics) {
             command
                 .args([

@@ -47,6 +47,8 @@ enum Command {
     Test(lab::check::Args),
     /// Runs the neighbourhood in virtual time on the host.
     Sim(lab::sim::Args),
+    /// Measures what the router costs its processor and what the neighbour is worth.
+    Bench(lab::bench::Args),
     #[command(hide = true)]
     Daemon(commands::DaemonArgs),
     #[command(hide = true)]
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::Reset(args) => commands::reset(args),
         Command::Test(args) => lab::check::run(args),
         Command::Sim(args) => lab::sim::run(args),
+        Command::Bench(args) => lab::bench::run(args),
         Command::Daemon(args) => commands::daemon(args),
         Command::Hold(args) => commands::hold(args),
     };

@@ -15,7 +15,7 @@ use crate::lab::plan::{self, End, HostPlan, Plan, RouterPlan, TapPlan};
 use crate::lab::shape;
 use crate::lab::signals::{self, Signals};
 use crate::lab::state::{CONTROL, StateDirectory};
-use crate::machine::Machine;
+use crate::machine::{Count, Machine};
 use anyhow::{Context, Result, bail};
 use firmware::store::provision;
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,8 @@ pub struct Config {
     pub shapes: Vec<(String, String)>,
     /// Of the chance on all lines.
     pub seed: u64,
+    /// The plugin that counts the routers' instructions into `router-X.count`, if they are to be counted.
+    pub counter: Option<PathBuf>,
 }
 
 struct Router {
@@ -123,7 +125,13 @@ fn start(state: &StateDirectory, config: &Config, plan: &Plan) -> Result<Lab> {
         let messages =
             File::create(format!("router-{}.log", plan.name)).context("cannot write a log")?;
         let flash = flash_of(state, plan)?;
-        let (machine, sockets) = Machine::start(&plan.name, &plan.macs, &loader, &flash, messages)?;
+        let count = config.counter.as_ref().map(|plugin| Count {
+            plugin: plugin.clone(),
+            file: state.file(&format!("router-{}.count", plan.name)),
+        });
+        let (name, macs) = (&plan.name, &plan.macs);
+        let (machine, sockets) =
+            Machine::start_with(name, macs, &loader, &flash, messages, count.as_ref())?;
         let router = Arc::new(Router {
             plan: plan.clone(),
             machine,

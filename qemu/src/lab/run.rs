@@ -73,6 +73,7 @@ impl LabOptions {
                 .map(|(name, text)| (name.to_owned(), text.clone()))
                 .to_vec(),
             seed: self.seed,
+            counter: None,
         }
     }
 
