@@ -47,7 +47,6 @@ pub fn measure(elf: &Path, plugin: &Path, figures: &mut Figures) -> Result<()> {
     let config = Config {
         routers: 2,
         accel: false,
-        dhcp: true,
         shapes: vec![
             shape("wan-a", "8M/25ms/0%"),
             shape("wan-b", "8M/25ms/0%"),
