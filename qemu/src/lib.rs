@@ -38,3 +38,6 @@ pub mod e2e;
 
 /// Figures: what the router costs, and what the neighbour is worth.
 pub mod bench;
+
+/// Which test shows which row of the fault matrix.
+mod faults;

@@ -453,3 +453,6 @@ impl Fetch {
 /// The connection cannot take a request now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
 pub struct Busy;
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,8 @@ mod fragments;
 mod nat;
 mod requirements;
 mod served;
+mod storm;
+mod text;
 
 const LAN_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
 const WAN_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 2]);

@@ -14,6 +14,7 @@
 //! - I2: a block is assigned wherever an interval touches one, and only inside the window.
 //! - I3: `held` is the sum of the intervals; `blocks` the number of assigned blocks.
 //! - I4: the pool's free blocks always cover what it promised.
+//! - I5: the last place for an interval is that of the bytes due next, so that they can always be held.
 //!
 //! Budget: [`STITCH_BLOCKS`](crate::budget::STITCH_BLOCKS) blocks for all; a stream itself is about
 //! 1.5 KiB (block table and interval list).
@@ -43,7 +44,7 @@ pub struct Written {
 pub enum Refused {
     /// The last byte lies beyond [`Extents::limit`].
     Span,
-    /// Another disjoint interval would be one too many.
+    /// Another disjoint interval would be one too many. Never for the bytes at [`Extents::base`].
     Intervals,
     /// No free block that is not promised to another stream.
     Blocks,
@@ -214,7 +215,10 @@ impl Extents {
         while last < count && self.intervals[last].start <= end {
             last += 1;
         }
-        if first == last && self.intervals.is_full() {
+        // The last place is for the bytes that are due next: else those behind gaps could keep them out for ever.
+        let is_due = position == self.base;
+        let places = STITCH_INTERVALS - usize::from(!is_due);
+        if first == last && self.intervals.len() >= places {
             return Err(Refused::Intervals);
         }
         self.assign(pool, position, end)?;
@@ -467,6 +471,8 @@ impl Extents {
                     );
                 }
             }
+            let is_due_held = self.contiguous_end() > self.base;
+            assert!(!self.intervals.is_full() || is_due_held, "I5");
             assert_eq!(held, u64::from(self.held), "I3");
             assert_eq!(
                 self.table.iter().filter(|&&slot| slot != NONE).count(),

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_that_stands_still_is_told() {
+    fn s9_a_timer_that_stands_still_is_told_and_not_waited_for() {
         assert_eq!(run(100_000_000, false, || 0), None);
     }
 }

@@ -109,7 +109,7 @@ fn the_transmit_fifo_is_filled_but_never_overrun() {
 }
 
 #[test]
-fn a_full_transmitter_would_block() {
+fn s9_a_transmitter_that_stays_full_is_an_error_after_a_bounded_wait() {
     let mut model = Model::default();
     let mut uart = Uart::new(&mut model, 1);
     for byte in 0..FIFO_BYTES as u8 {
@@ -138,7 +138,7 @@ fn received_bytes_come_in_order_and_an_overrun_is_told_once() {
 }
 
 #[test]
-fn an_empty_read_ends() {
+fn s9_a_receiver_that_stays_empty_is_an_error_after_a_bounded_wait() {
     let mut model = Model::default();
     let mut uart = Uart::new(&mut model, 1);
     assert_eq!(uart.read(&mut [0; 4]), Err(Error::Timeout));

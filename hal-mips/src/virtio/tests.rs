@@ -191,3 +191,58 @@ fn a_device_that_names_a_wrong_slot_gets_nothing() {
     assert!(lan.receive(&mut pool).is_ok());
     assert!(lan.receive(&mut pool).is_err());
 }
+
+#[test]
+fn s9_a_device_that_stands_still_blocks_and_costs_no_frame_and_no_wait() {
+    let mut pool = pool(3 * RING_SLOTS);
+    let total = pool.len();
+    let (mut nic, device) = nic(&mut pool);
+    device.borrow_mut().listen(1, false);
+    // It never takes a frame, never brings one, and never answers a notice.
+    let mut refused = 0;
+    for _ in 0..10 * RING_SLOTS {
+        nic.reclaim(&mut pool);
+        assert!(nic.receive(&mut pool).is_err());
+        if let Some(frame) = pool.get()
+            && let Err(Full(frame)) = nic.transmit(frame)
+        {
+            refused += 1;
+            pool.put(frame);
+        }
+        nic.flush(&mut pool);
+        assert!(!nic.has_work(), "a main loop that waits for work may sleep");
+    }
+    assert_eq!(
+        refused,
+        9 * RING_SLOTS,
+        "a ring of them was taken, and no more"
+    );
+    assert_eq!(nic.room(), 0);
+    assert_eq!(
+        pool.len(),
+        total - 2 * RING_SLOTS,
+        "the device has its rings full"
+    );
+    // When it moves again nothing is missing.
+    assert_eq!(device.borrow_mut().collect().len(), RING_SLOTS);
+    nic.reclaim(&mut pool);
+    assert_eq!((nic.room(), pool.len()), (RING_SLOTS, total - RING_SLOTS));
+    assert!(device.borrow_mut().deliver(&numbered(3)));
+    assert_eq!(nic.receive(&mut pool).unwrap().bytes(), numbered(3));
+}
+
+#[test]
+fn s9_a_device_that_claims_frames_without_end_is_believed_once_a_slot() {
+    let mut pool = pool(2 * RING_SLOTS);
+    let (mut nic, device) = nic(&mut pool);
+    // Its index runs ahead of all that was offered; every element names the same slot.
+    for _ in 0..5 * RING_SLOTS {
+        device.borrow_mut().give_back(0, 0, 60);
+    }
+    let mut got = Vec::new();
+    for _ in 0..8 * RING_SLOTS {
+        got.extend(nic.receive(&mut pool));
+    }
+    assert_eq!(got.len(), 1, "one slot, one frame");
+    assert_eq!(pool.len(), RING_SLOTS);
+}

@@ -5,6 +5,7 @@ use super::origins::{LIGHTTPD, NGINX, REFUSING, WAN_A, WAN_B};
 use super::world::{Running, until};
 use super::{Scenario, Stage};
 use anyhow::{Context, Result, ensure};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -83,6 +84,14 @@ pub const SCENARIOS: &[Scenario] = &[
                 |stage| stage.world.link("wan-b", "up"),
             )
         },
+    },
+    Scenario {
+        name: "s12: splitting is switched off midway: the download is whole, the next ones plain until it is on",
+        run: s12_switched_off,
+    },
+    Scenario {
+        name: "s12: the peer is removed midway: the download is whole, the next is shared once it is back",
+        run: s12_peer_removed,
     },
     Scenario {
         name: "an origin that refuses the peer (403) gives the whole file by the own line",
@@ -371,6 +380,42 @@ fn midway(
         "{a} bytes by A, {b} by B; shared again after {} s",
         recovered.as_secs()
     ))
+}
+
+fn s12_switched_off(stage: &mut Stage) -> Result<String> {
+    let words = midway(
+        stage,
+        |stage| stage.set("a", "accel.enabled", "off"),
+        |stage| stage.set("a", "accel.enabled", "on"),
+    )?;
+    // What begins while it is off is plain.
+    stage.set("a", "accel.enabled", "off")?;
+    let file = stage.serve("2m.bin", 2 * MIB)?;
+    let mark = stage.origins.mark(NGINX)?;
+    let out = stage.curl("client", &format!("http://{NGINX}/2m.bin"), &[]);
+    stage.set("a", "accel.enabled", "on")?;
+    same_file(&out?, &file)?;
+    let entries = stage.origins.since(NGINX, mark)?;
+    ensure!(
+        bytes_to(&entries, WAN_B) == 0,
+        "line B helped a router without acceleration; {}",
+        summary(&entries)
+    );
+    Ok(words)
+}
+
+fn s12_peer_removed(stage: &mut Stage) -> Result<String> {
+    let peers = stage.world.console("a", "get peers")?;
+    let mut words = peers.split(|c: char| c.is_whitespace() || c == '=');
+    let peer = words.find(|word| word.parse::<Ipv4Addr>().is_ok());
+    let peer = peer
+        .with_context(|| format!("no peer: {peers}"))?
+        .to_owned();
+    midway(
+        stage,
+        |stage| stage.set("a", "peers", "none"),
+        |stage| stage.set("a", "peers", &peer),
+    )
 }
 
 fn refused(stage: &mut Stage) -> Result<String> {

@@ -9,7 +9,7 @@
 //! | 4787-4 parity | kept | `rfc4787_req_4_…` |
 //! | 4787-5 two minutes, five by default | 2 min unanswered, 5 min answered, 30 s for port 53 (5a) | `rfc4787_req_5_…` |
 //! | 4787-6 outbound packets refresh | they do; inbound ones (6a, MAY) once the client has answered | `rfc4787_req_6_…` |
-//! | 4787-7 no conflict of inner and outer net | refused by settings, and by the DHCP client (A10) | `rfc4787_req_7_…` |
+//! | 4787-7 no conflict of inner and outer net | refused by settings, and by the DHCP client | `rfc4787_req_7_…`, `a10_a_net_equal_to_…` |
 //! | 4787-8 filtering | address-dependent | `rfc4787_req_8_…` |
 //! | 4787-9 hairpinning, external source | `router::hairpin` | `rfc4787_req_9_…` |
 //! | 4787-10 ALGs off | does not apply: there is none, payloads are never read but of HTTP requests | |
@@ -425,10 +425,13 @@ fn rfc5382_req_4_an_unasked_syn_is_never_answered_and_harms_no_simultaneous_open
     bench.pass(Port::Lan, tcp_out(flags::SYN, 1000, 0, &[], b""));
     bench.now += smoltcp::time::Duration::from_secs(3);
     bench.pass(Port::Wan, tcp_in(flags::SYN, 5000, 0, &[], b""));
-    bench.nothing(
-        Port::Wan,
-        segment_of(false, ELSEWHERE, (WAN, 4), flags::SYN, 5000, 0),
-    );
+    // Neither at a port that nobody has, nor at one that a client has for somebody else.
+    for port in [4, 40_000] {
+        bench.nothing(
+            Port::Wan,
+            segment_of(false, ELSEWHERE, (WAN, port), flags::SYN, 5000, 0),
+        );
+    }
     for _ in 0..20 {
         bench.now += smoltcp::time::Duration::from_secs(1);
         bench.router.poll(bench.now, &mut bench.out);
@@ -458,6 +461,17 @@ fn rfc5382_req_5_connections_live_for_two_hours_and_four_minutes_and_half_open_o
     );
     bench.wait(239);
     bench.pass(Port::Lan, tcp_out(flags::ACK, 1001, 5001, &[], b""));
+    // Closing is transitory as well: a lost last ACK may be asked for again.
+    let fin = flags::FIN | flags::ACK;
+    bench.pass(Port::Lan, tcp_out(fin, 1001, 5001, &[], b""));
+    bench.wait(239);
+    bench.pass(Port::Wan, tcp_in(fin, 5001, 1002, &[], b""));
+    bench.wait(239);
+    bench.pass(Port::Wan, tcp_in(fin, 5001, 1002, &[], b""));
+    bench.pass(Port::Lan, tcp_out(flags::ACK, 1002, 5002, &[], b""));
+    bench.wait(239);
+    bench.pass(Port::Wan, tcp_in(fin, 5001, 1002, &[], b""));
+    bench.pass(Port::Lan, tcp_out(flags::ACK, 1002, 5002, &[], b""));
 }
 
 #[test]
@@ -535,7 +549,18 @@ fn rfc5382_req_10_no_icmp_message_ends_a_connection() {
             bench.run(Port::Wan, error_about(&sent, kind, code, 1400, 28));
         }
     }
-    bench.pass(Port::Wan, tcp_in(flags::ACK, 5001, 1004, &[], b"HELLO"));
+    let got = bench.pass(Port::Wan, tcp_in(flags::ACK, 5001, 1004, &[], b"HELLO"));
+    // Nor one of the client's side, about what it got.
+    for kind in 0..=255u8 {
+        for code in 0..16 {
+            let error = icmp(true, CLIENT, ORIGIN, kind, code, [0; 4], &got[14..]);
+            bench.run(Port::Lan, error);
+        }
+    }
+    let state = crate::conntrack::tcp::State::Established;
+    assert_eq!(bench.entry().tcp.state, state);
+    bench.pass(Port::Lan, tcp_out(flags::ACK, 1004, 5006, &[], b"GOT MORE"));
+    bench.pass(Port::Wan, tcp_in(flags::ACK, 5006, 1012, &[], b"HELLO"));
 }
 
 #[test]
@@ -620,6 +645,18 @@ fn rfc5508_req_3_an_error_must_be_intact_and_quote_an_intact_ip_header() {
     let mut bad_transport = sent.clone();
     bad_transport[40] ^= 0x55;
     bench.one(Port::Wan, error_about(&bad_transport, 3, 1, 0, 100));
+    // All the same in the other direction.
+    let got = bench.pass(Port::Wan, udp(false, FAR, WAN_END, b"answer"));
+    let error = |quoted: &[u8]| icmp(true, CLIENT, ORIGIN, 3, 3, [0; 4], quoted);
+    let mut corrupt = error(&got[14..]);
+    corrupt[37] ^= 1;
+    bench.dropped(Port::Lan, corrupt, Counter::IcmpIgnored);
+    let mut bad_header = got.clone();
+    bad_header[25] ^= 1;
+    bench.dropped(Port::Lan, error(&bad_header[14..]), Counter::IcmpIgnored);
+    let mut bad_transport = got.clone();
+    bad_transport[40] ^= 0x55;
+    bench.one(Port::Lan, error(&bad_transport[14..]));
 }
 
 #[test]
@@ -800,6 +837,11 @@ fn rfc5508_req_9_the_router_says_nothing_of_its_own_to_the_wan() {
             }
         }
     }
+    // What went to the LAN is what came, and no error that lost its way.
+    let counts = &bench.router.counts;
+    assert_eq!(counts.get(Counter::IcmpSent), 0);
+    assert_eq!(counts.get(Counter::IcmpLimited), 0);
+    assert!(counts.get(Counter::ForwardedIn) > 0);
 }
 
 #[test]

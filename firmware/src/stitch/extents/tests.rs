@@ -192,15 +192,35 @@ fn a_refused_write_takes_nothing() {
         extents.write(&mut pool, u64::MAX, b"ab"),
         Err(Refused::Span)
     );
-    for i in 0..STITCH_INTERVALS as u64 {
+    let places = STITCH_INTERVALS as u64 - 1;
+    for i in 0..places {
         extents.write(&mut pool, 2 * i + 1, b"x").unwrap();
     }
     assert_eq!(
-        extents.write(&mut pool, 2 * STITCH_INTERVALS as u64 + 1, b"x"),
+        extents.write(&mut pool, 2 * places + 1, b"x"),
         Err(Refused::Intervals)
     );
-    assert_eq!(extents.held_bytes(), STITCH_INTERVALS);
+    assert_eq!(extents.held_bytes(), STITCH_INTERVALS - 1);
     assert_eq!(extents.write(&mut pool, 0, b"x").unwrap().fresh, 1);
+}
+
+#[test]
+fn a7_the_bytes_that_are_due_have_a_place_however_many_gaps_there_are() {
+    let mut memory = memory(4);
+    let mut pool = Pool::new(&mut memory);
+    let mut extents = Extents::new();
+    // None of them touches the first byte.
+    for i in 1..200 {
+        let _full = extents.write(&mut pool, 10 * i, b"x");
+    }
+    for i in 0..1000 {
+        assert_eq!(extents.base(), i);
+        extents
+            .write(&mut pool, i, b"d")
+            .expect("what is due is taken");
+        let _full = extents.write(&mut pool, i + 5, b"x");
+        extents.release_to(&mut pool, i + 1);
+    }
 }
 
 #[test]
@@ -247,4 +267,69 @@ fn slices_of_a_segment_span_two_blocks() {
     let both: Vec<u8> = head.iter().chain(tail).copied().collect();
     assert_eq!(both, bytes_at(4000, 1460));
     assert_eq!(extents.slices(&pool, 9000, 10).0.len(), 0);
+}
+
+#[test]
+fn a7_pieces_of_48_bytes_in_the_worst_order_keep_within_blocks_intervals_and_work() {
+    const PIECE: u64 = 48;
+    const PIECES: u64 = 20_000;
+    let mut memory = memory(STITCH_SPAN_BLOCKS + 8);
+    let mut pool = Pool::new(&mut memory);
+    let mut extents = Extents::new();
+    let window = 64;
+    extents.guarantee(&mut pool, window).unwrap();
+    let mut missing: std::collections::BTreeSet<u64> = (0..PIECES).collect();
+    let (mut looks, mut writes, mut refused, mut taken, mut rounds) = (0, 0, 0, 0, 0);
+    let mut whole: Vec<u8> = Vec::new();
+    while let Some(&first) = missing.first() {
+        rounds += 1;
+        assert!(rounds < PIECES, "what is due is taken in each round");
+        // Every second piece from the back of the window to its front, each three times; then what is first.
+        let ahead: Vec<u64> = missing
+            .range(first..)
+            .take_while(|&&piece| piece < first + window as u64 * STITCH_BLOCK_BYTES as u64 / PIECE)
+            .copied()
+            .filter(|piece| piece % 2 == 1)
+            .collect();
+        for piece in ahead.into_iter().rev().take(64).chain([first]) {
+            for _again in 0..3 {
+                let before = extents.intervals.len();
+                let held = extents.held_bytes();
+                let written = extents.write(
+                    &mut pool,
+                    piece * PIECE,
+                    &bytes_at(piece * PIECE, PIECE as usize),
+                );
+                // One walk over the list, and at most the list moved once.
+                looks += 2 * before + 1;
+                writes += 1;
+                match written {
+                    Ok(written) => {
+                        assert!(!written.conflict);
+                        taken += written.fresh;
+                        missing.remove(&piece);
+                    }
+                    Err(Refused::Intervals) => {
+                        refused += 1;
+                        assert_eq!(extents.held_bytes(), held, "a refused piece costs nothing");
+                    }
+                    Err(why @ (Refused::Span | Refused::Blocks)) => panic!("{why:?}"),
+                }
+                assert!(extents.intervals.len() <= STITCH_INTERVALS);
+                assert!(extents.blocks_held() <= window + 1);
+            }
+        }
+        let mut out = vec![0; 64 * 1024];
+        let from = extents.base();
+        let len = extents.read(&pool, from, &mut out);
+        whole.extend(&out[..len]);
+        extents.release_to(&mut pool, from + len as u64);
+    }
+    assert_eq!(whole, bytes_at(0, (PIECES * PIECE) as usize));
+    assert_eq!(taken as u64, PIECES * PIECE, "each byte was taken once");
+    assert!(refused > rounds, "the list was full: {refused} of {writes}");
+    // The work goes with the pieces that came, not with their square: the list is what each may look at.
+    assert!(looks <= writes * (2 * STITCH_INTERVALS + 1));
+    extents.clear(&mut pool);
+    assert_eq!(pool.blocks_unpromised(), pool.blocks_total());
 }

@@ -200,7 +200,7 @@ fn failures_are_told_and_the_chip_works_on() {
 }
 
 #[test]
-fn a_chip_that_stays_busy_is_given_up_and_taken_back() {
+fn s9_a_chip_that_stays_busy_is_given_up_and_taken_back() {
     each(|name, nor, regs| {
         regs.0.borrow_mut().faults.stuck_busy = true;
         assert_eq!(
