@@ -6,6 +6,7 @@ use crate::budget::{
     FLOWS, FLOWS_FRESH_OUTSIDE_MAX, FLOWS_OUTSIDE_MAX, INBOUND_PER_FORWARD_MAX,
     INBOUND_PER_MAPPING_MAX,
 };
+use crate::router::fragments::FragmentCounter;
 use smoltcp::time::Duration;
 
 /// Numbers that look random and are the same each time.
@@ -418,6 +419,18 @@ fn a7_fragments_without_end_cost_neither_memory_nor_others() {
         }
     }
     assert_eq!(std::mem::size_of_val(&*bench.router.fragments), size);
+    // The moment the flood is over, what comes in the wrong order finds a place again.
+    let backwards = good.iter().rev().map(|piece| {
+        let mut piece = piece.clone();
+        piece[18..20].copy_from_slice(&4242u16.to_be_bytes());
+        fix_ip(piece)
+    });
+    join(feed_all(
+        &mut bench,
+        Port::Wan,
+        Port::Lan,
+        backwards.collect(),
+    ));
     // The LAN's own stores were not touched.
     let out = cut(
         &long_udp(true, (CLIENT, 50_000), (ORIGIN, 9000), 3000),
@@ -503,6 +516,15 @@ fn s7_all_places_for_flows_and_fragments_taken_at_once_refuse_and_recover() {
     }
     assert_eq!(bench.router.conntrack.len(), FLOWS);
     assert!(bench.router.counts.get(Counter::FlowRefused) > 0);
+    for counter in [
+        FragmentCounter::HoldReplaced,
+        FragmentCounter::TrackReplaced,
+    ] {
+        assert!(
+            bench.router.fragments.counts().get(counter) > 0,
+            "{counter:?}"
+        );
+    }
     bench.router.conntrack.check();
     transfer.step(&mut bench);
     // What is silent for a quarter of an hour goes for what is new.
@@ -519,7 +541,10 @@ fn s7_all_places_for_flows_and_fragments_taken_at_once_refuse_and_recover() {
         &mut bench,
         Port::Lan,
         Port::Wan,
-        cut(&long_udp(true, (OTHER, 50_000), (ORIGIN, 9000), 3000), 1480),
+        cut(&long_udp(true, (OTHER, 50_000), (ORIGIN, 9000), 3000), 1480)
+            .into_iter()
+            .rev()
+            .collect(),
     ));
     bench.wait(3 * 3600);
     assert!(bench.router.conntrack.is_empty());

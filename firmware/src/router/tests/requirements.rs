@@ -360,6 +360,8 @@ fn rfc5382_req_2_both_ways_of_opening_and_a_whole_life_from_both_sides() {
         tcp_out(flags::FIN | flags::ACK, 1005, 5005, &[], b""),
     );
     bench.pass(Port::Wan, tcp_in(flags::ACK, 5005, 1006, &[], b"more data"));
+    // Longer than one that both have closed: the other side may still be thinking.
+    bench.wait(9 * 60);
     bench.pass(Port::Lan, tcp_out(flags::ACK, 1006, 5014, &[], b""));
     bench.pass(
         Port::Wan,
