@@ -533,7 +533,12 @@ fn s10_binary_noise_does_nothing() {
     let noise: Vec<u8> = (0..=255)
         .filter(|byte| !matches!(byte, 0x08 | b'\n' | b'\r' | 0x1b))
         .collect();
-    session.type_bytes(&noise);
+    let echo = session.type_bytes(&noise).to_owned();
+    assert!(
+        echo.bytes()
+            .all(|byte| matches!(byte, b' '..=b'~' | b'\r' | b'\n' | 0x08 | 0x1b)),
+        "{echo:?}"
+    );
     assert_eq!(session.action, Action::None);
     session.type_bytes(b"\x15\x03");
     assert_eq!(session.run("version"), "tandem 0.1.0\n");

@@ -3,8 +3,8 @@
 use super::fragments::{cut, feed_all, join, long_udp};
 use super::*;
 use crate::budget::{
-    FLOWS, FLOWS_FRESH_OUTSIDE_MAX, FLOWS_OUTSIDE_MAX, INBOUND_PER_FORWARD_MAX,
-    INBOUND_PER_MAPPING_MAX,
+    FLOWS, FLOWS_FRESH_OUTSIDE_MAX, FLOWS_FRESH_PER_HOST_MAX, FLOWS_OUTSIDE_MAX,
+    INBOUND_PER_FORWARD_MAX, INBOUND_PER_MAPPING_MAX,
 };
 use crate::router::fragments::FragmentCounter;
 use smoltcp::time::Duration;
@@ -150,6 +150,8 @@ fn a4_forged_errors_are_believed_only_about_what_is_in_flight() {
 enum Flood {
     SynsOfOneHost,
     SynsOfAll,
+    /// Not of those who open connections meanwhile, whose answers take a second.
+    SynsOfAllOthers,
     DatagramsOfOneHostToAllPorts,
     DatagramsOfAll,
     MixedOfAll,
@@ -168,6 +170,10 @@ impl Flood {
         match self {
             Self::SynsOfOneHost => syn(one),
             Self::SynsOfAll => syn(any),
+            Self::SynsOfAllOthers => {
+                let other = Ipv4Address::new(192, 168, 1, 2 + (n % 190) as u8);
+                segment_of(true, (other, port), target, flags::SYN, n, 0)
+            }
             Self::DatagramsOfOneHostToAllPorts => {
                 udp(true, (one, 7777), (ORIGIN, n as u16), b"flood")
             }
@@ -182,7 +188,14 @@ impl Flood {
 /// answers take 50 ms.
 fn flood(kind: Flood) {
     const FLOWS_NEW: u32 = 100_000;
-    const RTT_FRAMES: u32 = 500;
+    let rtt_frames = match kind {
+        Flood::SynsOfAllOthers => 10_000,
+        Flood::SynsOfOneHost
+        | Flood::SynsOfAll
+        | Flood::DatagramsOfOneHostToAllPorts
+        | Flood::DatagramsOfAll
+        | Flood::MixedOfAll => 500,
+    };
     let mut bench = Bench::new();
     let mut transfer = Transfer::start(&mut bench);
     let mut dice = Dice(5);
@@ -241,7 +254,7 @@ fn flood(kind: Flood) {
             bench.run(Port::Lan, segment_of(true, src, dst, flags::SYN, 100, 0));
             begun += 1;
         }
-        if n % 250 == 0 && n >= RTT_FRAMES {
+        if n % 250 == 0 && n >= rtt_frames {
             let (src, dst) = end(answered);
             if let Some(port) = at_port(&bench, answered) {
                 let answer = segment_of(false, dst, (WAN, port), flags::SYN | flags::ACK, 900, 101);
@@ -260,6 +273,10 @@ fn flood(kind: Flood) {
     );
     assert_eq!(std::mem::size_of_val(&*bench.router.conntrack), size_before);
     assert!(bench.router.conntrack.len() <= FLOWS);
+    let flooder = Ipv4Address::new(192, 168, 1, 66);
+    let flows = bench.router.conntrack.iter();
+    let flows = flows.filter(|(_, entry)| entry.key().client == flooder);
+    assert!(flows.count() <= FLOWS_FRESH_PER_HOST_MAX, "{kind:?}");
     bench.router.conntrack.check();
     for _ in 0..10 {
         transfer.step(&mut bench);
@@ -274,6 +291,11 @@ fn a5_a_flood_of_syns_from_one_host_meets_itself() {
 #[test]
 fn a5_a_flood_of_syns_from_random_sources_spares_transfers_and_newcomers() {
     flood(Flood::SynsOfAll);
+}
+
+#[test]
+fn a5_a_flood_of_syns_from_many_hosts_spares_the_slow_answers_of_those_who_open_few() {
+    flood(Flood::SynsOfAllOthers);
 }
 
 #[test]
@@ -316,6 +338,8 @@ fn a6_a_flood_through_a_forwarded_port_meets_itself() {
     bench.forward(&[
         (Protocol::Tcp, 8080, OTHER, 80),
         (Protocol::Udp, 8080, OTHER, 80),
+        (Protocol::Tcp, 8081, OTHER, 81),
+        (Protocol::Tcp, 8082, OTHER, 82),
     ]);
     let mut transfer = Transfer::start(&mut bench);
     let mine = bench.pass(
@@ -354,27 +378,26 @@ fn a6_a_flood_through_a_forwarded_port_meets_itself() {
     );
     assert_eq!(bench.run(Port::Wan, answer).len(), 1);
     // A crowd whose connections are all answered: bounded by the port, and then refused.
-    for n in 0..u32::from(INBOUND_PER_FORWARD_MAX) + 200 {
-        let src = (Ipv4Address::from((0x0C00_0000 | n).to_be_bytes()), 1000);
-        bench.run(
-            Port::Wan,
-            segment_of(false, src, (WAN, 8080), flags::SYN, 1, 0),
-        );
-        bench.run(
-            Port::Lan,
-            segment_of(true, (OTHER, 80), src, flags::SYN | flags::ACK, 1, 2),
-        );
-        bench.run(
-            Port::Wan,
-            segment_of(false, src, (WAN, 8080), flags::ACK, 2, 2),
-        );
-    }
+    let crowd = |bench: &mut Bench, door: u16| {
+        for n in 0..u32::from(INBOUND_PER_FORWARD_MAX) + 200 {
+            let src = (Ipv4Address::from((0x0C00_0000 | n).to_be_bytes()), 1000);
+            let (ours, host) = ((WAN, 8080 + door), (OTHER, 80 + door));
+            let both = flags::SYN | flags::ACK;
+            bench.run(Port::Wan, segment_of(false, src, ours, flags::SYN, 1, 0));
+            bench.run(Port::Lan, segment_of(true, host, src, both, 1, 2));
+            bench.run(Port::Wan, segment_of(false, src, ours, flags::ACK, 2, 2));
+        }
+    };
+    crowd(&mut bench, 0);
     let inbound = bench
         .router
         .conntrack
         .iter()
         .filter(|(_, entry)| entry.is_inbound() && entry.key().protocol == Protocol::Tcp);
     assert!(inbound.count() <= usize::from(INBOUND_PER_FORWARD_MAX));
+    // At three ports: all together have half of the table.
+    crowd(&mut bench, 1);
+    crowd(&mut bench, 2);
     assert!(bench.router.conntrack.len() <= FLOWS_OUTSIDE_MAX + 2);
     transfer.step(&mut bench);
     bench.router.conntrack.check();

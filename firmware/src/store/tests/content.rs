@@ -1,6 +1,9 @@
 //! S2: stored bytes that are wrong.
 
+use core::net::Ipv4Addr;
+
 use super::*;
+use crate::settings::{Net, WanAddress};
 
 const SETTINGS_AT: [usize; 2] = [0x1_8000, 0x1_c000];
 
@@ -159,5 +162,20 @@ fn s2_a_right_checksum_over_values_that_cannot_be_is_refused() {
     let mut image = image_of(0..1);
     save(&mut image, VERSION, &[0xff; 40]);
     let earlier = Boot::Earlier(Lost::Malformed);
+    assert_eq!(boot(&image), (earlier, numbered(0)));
+    // Well-formed, but no `set` would take it: the line is in the LAN's own net.
+    let mut settings = numbered(1);
+    settings.lan.net = Some(Net {
+        address: Ipv4Addr::new(192, 168, 1, 1),
+        prefix: 24,
+    });
+    settings.wan.address = WanAddress::Static(Net {
+        address: Ipv4Addr::new(192, 168, 1, 77),
+        prefix: 24,
+    });
+    let mut bytes = [0; SETTINGS_BYTES_MAX];
+    let length = settings.encode(&mut bytes).unwrap();
+    let mut image = image_of(0..1);
+    save(&mut image, VERSION, &bytes[..length]);
     assert_eq!(boot(&image), (earlier, numbered(0)));
 }
