@@ -1,4 +1,8 @@
-//! Every count and byte bound of the router, with its reason, asserted against the board's RAM.
+//! Every capacity, timeout, interval and rate of the router, with its reason, asserted against the board's RAM.
+//!
+//! Elsewhere stand numbers that a protocol or a stored form fixes, and counts that follow from those here. The drivers
+//! (`hal-mips`) know nothing of a router: their waits and rings are constants beside each driver, with their reasons,
+//! and so are those of the loader. A test of `qemu` looks for others.
 
 use smoltcp::time::Duration;
 
@@ -65,6 +69,10 @@ pub const LAN_LEASE_SECONDS: u32 = 86_400;
 pub const LAN_LEASE_SECONDS_MIN: u32 = 120;
 /// Longest lease that can be set: a week, seconds.
 pub const LAN_LEASE_SECONDS_MAX: u32 = 604_800;
+/// First host of the LAN's pool unless set: below are addresses that people give by hand.
+pub const POOL_HOST_FIRST: u32 = 100;
+/// Last host of the LAN's pool unless set: 100 in all, which a home does not use up.
+pub const POOL_HOST_LAST: u32 = 199;
 /// Addresses that are leased or remembered at once: twice what a home has.
 pub const LEASES: usize = 128;
 /// Longest client identifier: a DUID of RFC 8415 has at most 130 bytes, RFC 4361 adds 5. Longer
@@ -121,6 +129,8 @@ pub const PING_COUNT_MAX: u32 = 100;
 pub const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// An echo that takes longer is lost: twice what a satellite needs.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// Reports of `ping` that wait for the console; more arrive only while it is not read.
+pub const PING_REPORTS: usize = 4;
 /// After this time without a word of the board's store, settings count as not stored. A worn sector takes 15 s to erase.
 pub const SAVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Events remembered for `log`: two or three screens.
@@ -157,6 +167,8 @@ pub const INBOUND_PER_MAPPING_MAX: u16 = 16;
 pub const INBOUND_PER_FORWARD_MAX: u16 = (FLOWS / 4) as u16;
 /// ICMP errors and resets of the router's own to one LAN host in a second: enough for a traceroute, no amplifier.
 pub const ERRORS_PER_SECOND_MAX: u8 = 50;
+/// The span over which [`ERRORS_PER_SECOND_MAX`] is counted.
+pub const ERRORS_SPAN: Duration = Duration::from_secs(1);
 /// Entries looked at in one search for one that may be given away, and in one call of `poll`.
 pub const FLOW_STEPS_MAX: usize = 64;
 
@@ -206,6 +218,8 @@ pub const DHCP_DISCOVER_DOUBLINGS: u32 = 3;
 pub const DHCP_DISCOVER_SPREAD: Duration = Duration::from_secs(2);
 /// The longest least time between two attempts to renew, RFC 2131 section 4.4.5; shorter for short leases.
 pub const DHCP_RENEW_RETRY_MAX: Duration = Duration::from_secs(60);
+/// The shortest least time between two attempts to renew, for leases of seconds.
+pub const DHCP_RENEW_RETRY_MIN: Duration = Duration::from_secs(2);
 /// Wait for a free transmit slot before the next try.
 pub const DHCP_FULL_RETRY: Duration = Duration::from_millis(100);
 
@@ -328,6 +342,207 @@ pub const XMODEM_BLOCK_TIMEOUT: Duration = Duration::from_secs(10);
 pub const XMODEM_BYTE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Errors in a row before XMODEM is given up (the protocol's 10).
 pub const XMODEM_RETRIES: u8 = 10;
+
+// Exchanges: deadlines and patience.
+/// The held GET leaves at the latest this long after its first byte came (FAULTS O8): a person hardly sees one second, and a
+/// HEAD over the slowest line usually is back.
+pub const EXCHANGE_HOLD_MAX: Duration = Duration::from_millis(1000);
+/// Reorder windows of an exchange that are tried in turn, in blocks: 1 MiB if the pool can promise it, 256 KiB at least.
+pub const WINDOW_BLOCKS: [usize; 3] = [256, 128, 64];
+/// A link that failed this often in one exchange is not asked again in it: once can be a lost packet, three times is the link.
+pub const LINK_FAILURES_MAX: u8 = 3;
+/// The own line's origin refused or broke off so often in a row, without a byte: it will not serve this object.
+pub const OWN_FAULTS_MAX: u8 = 2;
+/// How often the time that a lone own line may be silent doubles: 2 s to 16 s.
+pub const STALL_DOUBLINGS_MAX: u8 = 3;
+/// Pause before a link that failed is asked again: some round trips, and far below the client's own timeout.
+pub const LINK_PAUSE: Duration = Duration::from_millis(300);
+/// How long the client may take to close after our FIN was acknowledged; its flow then ends, its exchange's place is free.
+pub const CLIENT_CLOSING_MAX: Duration = Duration::from_secs(10);
+/// The client's stream ends if no link brought a byte for this long: below the 60 s after which most clients give up.
+pub const CLIENT_STARVED_MAX: Duration = Duration::from_secs(30);
+/// Host and path of a declined download that `why` shows, bytes: what an 80-column row has room for.
+pub const WHY_TEXT_BYTES: usize = 64;
+/// Declined downloads remembered for `why`: half a screen.
+pub const DECLINED_DOWNLOADS_MAX: usize = 8;
+/// Segments sent to one client or neighbour a call: a quarter of a port's ring, so that other flows find room.
+pub const SEND_BURST_MAX: usize = 16;
+/// When a full port is tried again: at 100 Mbit/s eight frames have left by then.
+pub const PORT_FULL_WAIT: Duration = Duration::from_millis(1);
+
+// Ranges.
+/// Ranges under way on one link: one arriving, one behind it so that the line never idles a round trip.
+pub const ASKS_PER_LINK: usize = 2;
+/// Size of a range while a link's rate is unknown, bytes: two of them cover 8 Mbit/s over 100 ms.
+pub const RANGE_BYTES_FIRST: u64 = 64 * 1024;
+/// Smallest range worth a request head in each direction, bytes.
+pub const RANGE_BYTES_MIN: u64 = 8 * 1024;
+/// Largest range, bytes: bounds what one slow link can keep the others waiting for.
+pub const RANGE_BYTES_MAX: u64 = 256 * 1024;
+/// A range should last this long, so that two in flight cover the round trips of a home line, µs.
+pub const RANGE_TIME_US: u64 = 200_000;
+/// A link that brings nothing for this long loses its ranges (FAULTS K5): longer than an origin takes to send a lost
+/// packet again, so that a lost packet is no lost link.
+pub const LINK_STALL: Duration = Duration::from_millis(2000);
+/// A link slower than the best by this factor gets no further range (FAULTS K7): its smallest range would be the last to come.
+pub const RATE_RATIO_MAX: u64 = 20;
+/// Spans that can wait to be asked again; more are merged with what lies between them.
+pub const RANGES_RETURNED_MAX: usize = 16;
+
+// Connections of the router's own.
+/// No data for this long ends a connection of the router's own: several times the silence after which its range is
+/// fetched by another link, so this is for what everyone else forgot.
+pub const SOCKET_TIMEOUT: Duration = Duration::from_secs(20);
+/// A local port is so many behind the last one, at most (RFC 6056 section 3.3.5, random increments): not to be guessed
+/// exactly, and not used again before some 140 connections, when an origin's TIME-WAIT is over.
+pub const LOCAL_PORT_STEP_MAX: u32 = 64;
+/// Egress passes a call: each sends at most one packet a socket, so half a port's ring for one socket at most.
+pub const EGRESS_PASSES_MAX: usize = 8;
+/// Requests in flight on one connection: [`ASKS_PER_LINK`], and one that was given up and still arrives.
+pub const FETCH_ASKS_MAX: usize = 3;
+/// How long a connection to an origin may take to open: a second SYN, sent after 1 s, still has 2 s for its answer.
+pub const FETCH_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between attempts to connect while the socket's last reset has not been sent: one turn of the main loop sends it.
+pub const CONNECT_AGAIN: Duration = Duration::from_millis(2);
+/// How long an orderly close may take before the connection is reset: the socket is wanted for the next fetch.
+pub const FETCH_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an unused connection is kept for the next request (servers close after 5 s and more).
+pub const FETCH_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+// Neighbours.
+/// Between attempts to reach a peer that is down: one small packet a second on the air, and it is back soon after it boots.
+pub const PEER_RETRY: Duration = Duration::from_millis(1000);
+/// How long opening and greeting may take: a SYN lost on the air is sent again after 1 s.
+pub const PEER_GREETING_TIMEOUT: Duration = Duration::from_millis(2000);
+/// A ping this often shows that a silent session is alive: three may be lost within [`PEER_SILENCE_MAX`].
+pub const PEER_PING_INTERVAL: Duration = Duration::from_millis(500);
+/// A session that is silent this long in spite of pings is over; downloads go on by the own line.
+pub const PEER_SILENCE_MAX: Duration = Duration::from_millis(2000);
+/// Messages taken from a peer a call, so that one peer cannot hold the loop.
+pub const PEER_EVENTS_MAX: usize = 64;
+/// Bytes a session may hold for a neighbour until acknowledged: 25 Mbit/s for 60 ms.
+pub const LENDER_STREAM_BYTES_MAX: u64 = 192 * 1024;
+/// Room kept in a session's stream for messages that are not data, bytes: some twenty of the longest.
+pub const LENDER_CONTROL_BYTES: u64 = 1024;
+/// Largest run of body bytes in one `Data` message, bytes: a block of the pool, so that another range's bytes soon follow.
+pub const LENDER_DATA_BYTES_MAX: usize = 4096;
+/// Requests that wait for a lending's connection to open: what a link has in flight, [`ASKS_PER_LINK`].
+pub const LENDING_WAITING_MAX: usize = 2;
+/// A lending whose origin brings nothing for this long is given up: twice [`LINK_STALL`], after which the borrower has gone
+/// elsewhere anyway.
+pub const LENDING_STALL: Duration = Duration::from_secs(4);
+/// Messages taken from a session a call, so that one neighbour cannot hold the loop; more than it has ranges in flight.
+pub const LENDER_MESSAGES_MAX: usize = 16;
+
+// The TCP sender of clients' streams and of the air.
+/// Retransmission timeout before the first sample, RFC 6298 section 2.1, µs.
+pub const RTO_INITIAL_US: u32 = 1_000_000;
+/// No sample and no timeout is longer (RFC 6298 section 2.5: a bound of at least 60 s), µs.
+pub const RTO_MAX_US: u32 = 60_000_000;
+/// How long a smallest round trip stays the smallest, at least: a path may grow longer.
+pub const RTT_MIN_WINDOW: Duration = Duration::from_secs(10);
+/// Least retransmission timeout. RFC 6298 says 1 s; 200 ms is above every delayed ACK in use
+/// (Linux 40 ms, Windows and macOS up to 200 ms) and what other stacks do.
+pub const SENDER_RTO_MIN: Duration = Duration::from_millis(200);
+/// Largest timeout after backing off, towards clients: RFC 6298 section 2.5 wants 60 s at least.
+pub const SENDER_RTO_MAX: Duration = Duration::from_secs(60);
+/// Without progress for so long a client is given up: RFC 9293 section 3.8.3 wants 100 s at least.
+pub const SENDER_GIVE_UP: Duration = Duration::from_secs(100);
+/// Most bytes ever in flight to one client: half of what its stream may hold.
+pub const SENDER_FLIGHT_BYTES_MAX: u32 = 1 << 20;
+/// Duplicate ACKs that show a loss on paths that reorder, at most: a window of a home line.
+pub const SENDER_DUP_THRESHOLD_MAX: u32 = 100;
+/// Longest an ACK may be withheld (RFC 1122 section 4.2.3.2 says 500 ms; RFC 8985 assumes 200 ms).
+pub const SENDER_ACK_DELAY_MAX: Duration = Duration::from_millis(200);
+/// Least wait for a reordered segment: the timer is not finer than the main loop.
+pub const SENDER_REORDER_WAIT_MIN: Duration = Duration::from_millis(2);
+/// Attempts that must fail before the other side is given up, whatever the time: the first two can be one burst of losses.
+pub const SENDER_ATTEMPTS_MIN: u8 = 3;
+/// Tries of a neighbour's SYN and ACK, each after twice as long as the one before: 31 s, as other systems.
+pub const PEER_TCP_SYN_TRIES: u8 = 5;
+/// Wait after the first of them, RFC 6298 section 2.1.
+pub const PEER_TCP_SYN_WAIT: Duration = Duration::from_millis(1_000);
+/// Longest an ACK to a neighbour waits for data to ride on (RFC 1122: below 500 ms); what Linux has.
+pub const PEER_TCP_ACK_DELAY: Duration = Duration::from_millis(40);
+/// Without progress for so long the neighbour is gone: its range is wanted from another link.
+pub const PEER_TCP_GIVE_UP: Duration = Duration::from_secs(4);
+/// Largest retransmission timeout on the air: one hop, and a link that comes back is used at once.
+pub const PEER_TCP_RTO_MAX: Duration = Duration::from_millis(1_000);
+/// Silence after which a neighbour's TCP is asked whether it lives: its own pings come each [`PEER_PING_INTERVAL`].
+pub const PEER_TCP_KEEP_ALIVE_AFTER: Duration = Duration::from_secs(3);
+/// From one such question to the next.
+pub const PEER_TCP_KEEP_ALIVE_EVERY: Duration = Duration::from_millis(1_500);
+/// Such questions without an answer before the connection is over: 9 s of silence in all.
+pub const PEER_TCP_KEEP_ALIVE_TRIES: u8 = 4;
+/// TIME-WAIT and the longest FIN-WAIT-2 on the air. One hop keeps no segment for RFC 9293's 4 minutes.
+pub const PEER_TCP_LINGER: Duration = Duration::from_secs(10);
+/// At most one challenge ACK in this time (RFC 5961 section 7).
+pub const PEER_TCP_CHALLENGE_EVERY: Duration = Duration::from_millis(500);
+
+// ARP, and the WAN's DHCP client.
+/// How long an answer is believed before it is asked for again. RFC 1122 section 2.3.2.1 has "on the order of a minute";
+/// half of it, since the question goes to one station only.
+pub const NEIGHBOR_REFRESH_AFTER: Duration = Duration::from_secs(30);
+/// "The recommended maximum rate is 1 per second per destination" (RFC 1122 section 2.3.2.1).
+pub const ARP_ASK_INTERVAL: Duration = Duration::from_secs(1);
+/// Broadcast questions before an address counts as nobody's: two may be lost, and nobody waits longer than 3 s.
+pub const ARP_ASKS_MAX: u8 = 3;
+/// Questions to the known neighbor alone before all are asked: one may be lost.
+pub const ARP_UNICAST_ASKS: u8 = 2;
+/// Frames that may wait for one address, so that one silent neighbor cannot take the store.
+pub const HELD_FRAMES_EACH: usize = HELD_FRAMES / 2;
+/// Questions for new addresses that may leave in one [`ARP_ASK_INTERVAL`]: a scan of our net by a LAN host must not
+/// become a broadcast storm.
+pub const ARP_NEW_ASKS_PER_INTERVAL: u8 = 32;
+/// Passes of the DHCP client's socket a call, each with one frame: a question for the server's address, the message itself,
+/// and as many again.
+pub const DHCP_PASSES_MAX: usize = 4;
+/// Events between two looks of the router at its DHCP client; a call of the client makes two at most.
+pub const DHCP_EVENTS: usize = 4;
+/// The largest frame in or out of the DHCP client's socket, bytes: 240 of DHCP and a few options; what a server sends is
+/// rewritten to what is read.
+pub const DHCP_FRAME_BYTES_MAX: usize = 400;
+
+// NAT.
+/// Tries for a free port. At most `FLOWS` of some 60,000 are taken, so each try fails with less
+/// than 4 %.
+pub const PORT_TRIES: usize = 16;
+/// Slots of the flows' timer wheel, a second each: a turn of 256 s, so that all but established flows fit one turn.
+pub const TIMER_WHEEL_SLOTS: usize = 256;
+/// Polls that one byte of `Router::on_console_byte` sets off, at most: every listing is over by then.
+pub const CONSOLE_POLLS_MAX: usize = 1024;
+
+// Settings, store, upgrade.
+/// Characters of a setting's longest value: sixteen reservations of 34 each.
+pub const SETTING_CHARACTERS_MAX: usize = 640;
+/// Bytes of flash read, compared or programmed in one call of the store: about a millisecond on NOR flash.
+pub const STORE_CHUNK_BYTES: usize = 256;
+/// Slots of one sector that are tried in one save: a cell that is worn seldom has a worn neighbour.
+pub const STORE_SLOT_TRIES: u8 = 2;
+/// Records offered to their reader at boot, from the newest on: each was whole, so a second one is hardly ever needed.
+pub const STORE_OFFERS_MAX: usize = 8;
+/// Most bytes XMODEM sends after a call: an answer is one byte, giving up is five and as many backspaces.
+pub const XMODEM_ANSWER_BYTES: usize = 16;
+/// Starts that an unconfirmed image is given: one may end by a power cut, two hardly do.
+pub const UPGRADE_TRIALS: usize = 3;
+/// Longest text of a TFTP error, bytes: one line of a terminal.
+pub const TFTP_TEXT_BYTES: usize = 80;
+/// Option names and values that TFTP answers, bytes: three options of at most 7 + 1 + 10 + 1.
+pub const TFTP_OPTIONS_BYTES: usize = 64;
+/// Words of a command: the longest have four; beyond is an error.
+pub const CONSOLE_WORDS_MAX: usize = 6;
+
+// The board's main loop.
+/// Console output that may wait, bytes: a screen of 80 columns and [`CONSOLE_ANSWER_BYTES`] behind it; 0.7 s of the line.
+pub const CONSOLE_OUTPUT_BYTES: usize = 8192;
+/// Frames taken from one card before the next has its turn: a quarter of its ring.
+pub const RECEIVE_BURST: usize = 16;
+/// Console bytes read, and bytes of console and of log sent, in one turn: four times the UART's queue.
+pub const SERIAL_BURST_BYTES: usize = 64;
+/// Timings taken at boot for the random numbers: half a bit each would make a key.
+pub const JITTER_READINGS: usize = 512;
+/// Longest wait for console output before a reboot that was asked for, µs: [`CONSOLE_OUTPUT_BYTES`] take 0.7 s.
+pub const GOODBYE_US: u64 = 1_000_000;
 
 /// All large tables of a router; placed by the board, borrowed by [`Router`](crate::router::Router).
 pub struct Memory {

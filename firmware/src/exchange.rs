@@ -29,43 +29,27 @@ mod stitching;
 mod why;
 
 use heapless::Vec;
-use smoltcp::time::{Duration, Instant};
+use smoltcp::time::Instant;
 
 pub use flow::{ClientSegment, Decision, Ends, Flow, Outcome, Outgoing, Reply, Way};
 use slot::{Exchange, State};
 pub use why::{Declined, Why};
 
-use crate::budget::{EXCHANGES_MAX, REQUEST_BYTES_MAX};
+use crate::budget::{
+    DECLINED_DOWNLOADS_MAX, EXCHANGE_HOLD_MAX, EXCHANGES_MAX, LINK_FAILURES_MAX, LINK_STALL,
+    REQUEST_BYTES_MAX, STALL_DOUBLINGS_MAX, WINDOW_BLOCKS,
+};
 use crate::classify::{self, REASONS};
 use crate::fetch::response::{ReplyHead, judge_probe};
 use crate::fetch::{self, Failure};
 use crate::links::peer::{self, Peer};
 use crate::links::{LINKS_MAX, LinkId};
 use crate::settings::Accel;
-use crate::split::{Plan, STALL};
+use crate::split::Plan;
 use crate::stack::{SocketId, Stack};
 use crate::stitch::extents::Pool;
 use crate::wire::http::{self};
 use crate::wire::peer::Refusal;
-
-/// The held GET leaves at the latest this long after its first byte came (FAULTS O8).
-const HOLD_MAX: Duration = Duration::from_millis(1000);
-/// Reorder windows tried in turn, in blocks: what the pool can promise decides.
-const WINDOW_BLOCKS: [usize; 3] = [256, 128, 64];
-/// A link that failed this often in one exchange is not asked again in it.
-const LINK_FAILURES_MAX: u8 = 3;
-/// The own line's origin refused or broke off so often in a row, without a byte: it will not serve this object.
-const OWN_FAULTS_MAX: u8 = 2;
-/// How often the time that a lone own line may be silent doubles: 2 s to 16 s.
-const STALL_DOUBLINGS_MAX: u8 = 3;
-/// Pause before a link that failed is asked again.
-const LINK_PAUSE: Duration = Duration::from_millis(300);
-/// How long the client may take to close after our FIN was acknowledged.
-const CLOSING_MAX: Duration = Duration::from_secs(10);
-/// The client's stream ends if no link brought a byte for this long.
-const STARVED_MAX: Duration = Duration::from_secs(30);
-/// Declined downloads remembered for `why`.
-const DECLINED_MAX: usize = 8;
 
 crate::counter_stage! {
     /// What became of exchanges.
@@ -133,7 +117,7 @@ impl ExchangeId {
 pub struct Exchanges<'m> {
     slots: &'m mut [Exchange],
     outcomes: Vec<(Flow, Outcome), { EXCHANGES_MAX * 2 }>,
-    declined: heapless::Deque<Declined, DECLINED_MAX>,
+    declined: heapless::Deque<Declined, DECLINED_DOWNLOADS_MAX>,
     /// Rates measured by earlier exchanges, bytes/s.
     rates: [u64; LINKS_MAX],
     counts: crate::counters::Counts<Counter>,
@@ -464,12 +448,12 @@ impl<'m> Exchanges<'m> {
                 State::Free => {}
                 State::Collecting | State::Probing { .. } => {
                     self.slots[at].try_probe(now, shared.stack);
-                    if now >= self.slots[at].held_at + HOLD_MAX {
+                    if now >= self.slots[at].held_at + EXCHANGE_HOLD_MAX {
                         self.release(now, id, Why::Late, shared, way);
                     }
                 }
                 State::Opening => {
-                    if now >= self.slots[at].held_at + HOLD_MAX {
+                    if now >= self.slots[at].held_at + EXCHANGE_HOLD_MAX {
                         self.release(now, id, Why::Late, shared, way);
                     } else {
                         self.ask(now, id, shared);
@@ -630,7 +614,8 @@ impl<'m> Exchanges<'m> {
             true => 0,
             false => slot.failures[0].min(STALL_DOUBLINGS_MAX),
         };
-        slot.plan.set_stall(LinkId::UPLINK, STALL * (1 << patience));
+        slot.plan
+            .set_stall(LinkId::UPLINK, LINK_STALL * (1 << patience));
         for i in 0..LINKS_MAX {
             let link = LinkId::from_index(i);
             if slot.plan.is_stalled(now, link, &usable) {

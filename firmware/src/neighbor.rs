@@ -10,15 +10,15 @@
 //! | `Empty` | a packet for the address | `Asking`, broadcast |
 //! | `Empty` | a request to us from the address | `Known` |
 //! | `Asking` | an answer, or a request to us | `Known`, held frames leave |
-//! | `Asking` | [`ASK_INTERVAL`] without answer | `Asking`; after [`ASKS_MAX`] `Empty`, held frames are dropped |
-//! | `Known` | [`REFRESH_AFTER`], and it was used | `Verifying`, still used |
-//! | `Known` | [`REFRESH_AFTER`], never used | `Empty` |
+//! | `Asking` | [`ARP_ASK_INTERVAL`] without answer | `Asking`; after [`ARP_ASKS_MAX`] `Empty`, held frames are dropped |
+//! | `Known` | [`NEIGHBOR_REFRESH_AFTER`], and it was used | `Verifying`, still used |
+//! | `Known` | [`NEIGHBOR_REFRESH_AFTER`], never used | `Empty` |
 //! | `Known` | somebody else claims the address | `Verifying`; the claim is not believed |
 //! | `Verifying` | the known neighbor answers | `Known` |
-//! | `Verifying` | silence | asked alone [`UNICAST_ASKS`] times, then all are asked and any answer counts; after [`ASKS_MAX`] more `Empty` |
+//! | `Verifying` | silence | asked alone [`ARP_UNICAST_ASKS`] times, then all are asked and any answer counts; after [`ARP_ASKS_MAX`] more `Empty` |
 //!
 //! So an unsolicited answer never replaces an entry while its owner still answers, and a neighbor
-//! that changed its hardware is found again within [`REFRESH_AFTER`] and a few seconds.
+//! that changed its hardware is found again within [`NEIGHBOR_REFRESH_AFTER`] and a few seconds.
 //!
 //! Invariants:
 //! - I1 no address stands in two slots of one port.
@@ -29,29 +29,17 @@
 //! [`Neighbors::hold`]; [`Neighbors::on_arp`] for each ARP frame; [`Neighbors::poll`] when
 //! [`Neighbors::poll_at`] says so.
 
-use smoltcp::time::{Duration, Instant};
+use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, Ipv4Address};
 
-use crate::budget::{FRAME_BYTES_MAX, HELD_FRAMES, NEIGHBOR_SETS, NEIGHBOR_WAYS};
+use crate::budget::{
+    ARP_ASK_INTERVAL, ARP_ASKS_MAX, ARP_NEW_ASKS_PER_INTERVAL, ARP_UNICAST_ASKS, FRAME_BYTES_MAX,
+    HELD_FRAMES, HELD_FRAMES_EACH, NEIGHBOR_REFRESH_AFTER, NEIGHBOR_SETS, NEIGHBOR_WAYS,
+};
 use crate::counter_stage;
 use crate::counters::Counts;
 use crate::port::{Egress, Port, PortAddress};
 use crate::wire::packet::{ETHERNET_BYTES, ETHERTYPE_ARP, Ethernet};
-
-/// How long an answer is believed before it is asked for again. RFC 1122 section 2.3.2.1 has
-/// "on the order of a minute"; half of it, since the question goes to one station only.
-pub const REFRESH_AFTER: Duration = Duration::from_secs(30);
-/// "The recommended maximum rate is 1 per second per destination" (RFC 1122 section 2.3.2.1).
-pub const ASK_INTERVAL: Duration = Duration::from_secs(1);
-/// Broadcast questions before an address counts as nobody's.
-pub const ASKS_MAX: u8 = 3;
-/// Questions to the known neighbor alone before all are asked.
-pub const UNICAST_ASKS: u8 = 2;
-/// Frames that may wait for one address, so that one silent neighbor cannot take the store.
-pub const HELD_FRAMES_EACH: usize = HELD_FRAMES / 2;
-/// Questions for new addresses that may leave in one [`ASK_INTERVAL`]: a scan of our net by a LAN
-/// host must not become a broadcast storm.
-pub const NEW_ASKS_PER_INTERVAL: u8 = 32;
 
 /// Length of an ARP frame for Ethernet and IPv4; the driver pads it.
 pub const ARP_FRAME_BYTES: usize = ETHERNET_BYTES + 28;
@@ -421,11 +409,11 @@ impl Neighbors {
         if let Some(slot) = self.sets[set].iter().find(|slot| slot.is(port, address)) {
             return matches!(slot.state, State::Asking { .. });
         }
-        if now >= self.asks_since + ASK_INTERVAL {
+        if now >= self.asks_since + ARP_ASK_INTERVAL {
             self.asks_since = now;
             self.new_asks = 0;
         }
-        if self.new_asks >= NEW_ASKS_PER_INTERVAL {
+        if self.new_asks >= ARP_NEW_ASKS_PER_INTERVAL {
             return false;
         }
         let Some(way) = self.victim(set) else {
@@ -437,7 +425,7 @@ impl Neighbors {
             self.sets[set][way].address,
             self.sets[set][way].state,
         );
-        let due = now + ASK_INTERVAL;
+        let due = now + ARP_ASK_INTERVAL;
         self.sets[set][way] = Slot {
             due,
             address,
@@ -509,7 +497,7 @@ impl Neighbors {
             }
             State::Verifying { .. } if same && to_us => self.learn(now, set, way, port, arp),
             State::Verifying { asked }
-                if asked > UNICAST_ASKS && to_us && arp.operation == REPLY =>
+                if asked > ARP_UNICAST_ASKS && to_us && arp.operation == REPLY =>
             {
                 self.learn(now, set, way, port, arp);
             }
@@ -524,7 +512,7 @@ impl Neighbors {
     }
 
     fn learn(&mut self, now: Instant, set: usize, way: usize, port: Port, arp: &Arp) {
-        let due = now + REFRESH_AFTER;
+        let due = now + NEIGHBOR_REFRESH_AFTER;
         self.sets[set][way] = Slot {
             due,
             address: arp.sender,
@@ -547,7 +535,7 @@ impl Neighbors {
     ) {
         let slot = &mut self.sets[set][way];
         slot.state = State::Verifying { asked: 1 };
-        slot.due = now + ASK_INTERVAL;
+        slot.due = now + ARP_ASK_INTERVAL;
         let (port, address, mac, due) = (slot.port, slot.address, slot.mac, slot.due);
         self.wake(due);
         self.request(port, own, address, mac, out);
@@ -566,11 +554,11 @@ impl Neighbors {
         let again = |asked: u8, state: State| {
             (
                 Slot {
-                    due: now + ASK_INTERVAL,
+                    due: now + ARP_ASK_INTERVAL,
                     state,
                     ..slot
                 },
-                if asked < UNICAST_ASKS {
+                if asked < ARP_UNICAST_ASKS {
                     slot.mac
                 } else {
                     BROADCAST
@@ -584,10 +572,10 @@ impl Neighbors {
                 self.sets[set][way].state = State::Empty;
                 return;
             }
-            State::Asking { asked } if asked < ASKS_MAX => {
+            State::Asking { asked } if asked < ARP_ASKS_MAX => {
                 again(u8::MAX, State::Asking { asked: asked + 1 })
             }
-            State::Verifying { asked } if asked < UNICAST_ASKS + ASKS_MAX => {
+            State::Verifying { asked } if asked < ARP_UNICAST_ASKS + ARP_ASKS_MAX => {
                 again(asked, State::Verifying { asked: asked + 1 })
             }
             State::Asking { .. } | State::Verifying { .. } => {

@@ -21,7 +21,7 @@ use core::net::Ipv4Addr;
 use heapless::Deque;
 use smoltcp::time::{Duration, Instant};
 
-use crate::budget::{PING_INTERVAL, PING_TIMEOUT};
+use crate::budget::{PING_INTERVAL, PING_REPORTS, PING_TIMEOUT};
 
 /// Payload of a request, bytes: what other programs send.
 pub const PAYLOAD_BYTES: usize = 56;
@@ -157,7 +157,7 @@ pub struct Ping {
     times: Option<[Duration; 2]>,
     total: Duration,
     /// At most an answer and the summary are made between two looks.
-    reports: Deque<Report, 4>,
+    reports: Deque<Report, PING_REPORTS>,
 }
 
 const _: () = assert!(core::mem::size_of::<Ping>() < 280);

@@ -19,7 +19,7 @@ use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
 
 use crate::budget::{
     ACCEL_PORTS_MAX, LAN_LEASE_SECONDS, LAN_LEASE_SECONDS_MAX, LAN_LEASE_SECONDS_MIN, PEERS_MAX,
-    WAN_DNS_MAX, WAN_MTU_MAX, WAN_MTU_MIN,
+    POOL_HOST_FIRST, POOL_HOST_LAST, WAN_DNS_MAX, WAN_MTU_MAX, WAN_MTU_MIN,
 };
 use crate::port::overlap;
 pub use lists::{Forward, ForwardProtocol, Forwards, Reservation, Reservations};
@@ -526,16 +526,14 @@ impl Lan {
     /// of a net that is smaller. The router's own address may lie between them. `None` without a
     /// net, or when DHCP is off.
     pub fn pool(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
-        const FIRST_HOST: u32 = 100;
-        const LAST_HOST: u32 = 199;
         let net = self.net.filter(|_| self.dhcp)?;
         if let Some(range) = self.range {
             return Some(range);
         }
         let base = net.address.to_bits() & net.mask();
         let hosts_last = !net.mask() - 1;
-        let (first, last) = if hosts_last > LAST_HOST {
-            (FIRST_HOST, LAST_HOST)
+        let (first, last) = if hosts_last > POOL_HOST_LAST {
+            (POOL_HOST_FIRST, POOL_HOST_LAST)
         } else {
             (1, hosts_last)
         };

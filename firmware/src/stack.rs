@@ -13,12 +13,13 @@ use heapless::Vec;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium};
 use smoltcp::socket::{Socket, tcp};
-use smoltcp::time::{Duration, Instant};
+use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Address, Ipv4Cidr};
 
 use crate::budget::{
-    FETCH_RX_BYTES, FETCH_SOCKETS, FETCH_TX_BYTES, LOCAL_PORT_FIRST, LOCAL_PORT_LAST,
-    PEER_RX_BYTES, PEER_TX_BYTES, PEERS_MAX, SOCKETS, WAN_MTU_MAX, WAN_MTU_MIN,
+    EGRESS_PASSES_MAX, FETCH_RX_BYTES, FETCH_SOCKETS, FETCH_TX_BYTES, LOCAL_PORT_FIRST,
+    LOCAL_PORT_LAST, LOCAL_PORT_STEP_MAX, PEER_RX_BYTES, PEER_TX_BYTES, PEERS_MAX, SOCKET_TIMEOUT,
+    SOCKETS, WAN_MTU_MAX, WAN_MTU_MIN,
 };
 use crate::port::{Full, Port};
 use crate::random::Random;
@@ -44,19 +45,12 @@ crate::counter_stage! {
 /// A socket of the stack.
 pub type SocketId = SocketHandle;
 
-/// No data for this long ends a connection of the router's own.
-const SOCKET_TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest IP packet the stack sends, bytes; on a line that takes less its connections have a smaller MSS.
 const MTU: usize = 1500;
 /// The longest frame that is a SYN without data: Ethernet, and both headers with all their options.
 const SYN_FRAME_BYTES_MAX: usize = ETHERNET_BYTES + 60 + 60;
 /// Ports of the router's own sockets.
 const LOCAL_PORTS: u32 = (LOCAL_PORT_LAST - LOCAL_PORT_FIRST) as u32 + 1;
-/// A local port is so many behind the last one, at most (RFC 6056 section 3.3.5, random increments): not to be guessed
-/// exactly, and not used again before some 140 connections, when an origin's TIME-WAIT is over.
-const LOCAL_PORT_STEP_MAX: u32 = 64;
-/// Egress passes a call: each sends at most one packet a socket.
-const EGRESS_PASSES_MAX: usize = 8;
 
 /// Rings of the router's own sockets.
 pub struct Buffers {

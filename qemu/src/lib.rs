@@ -15,6 +15,9 @@ pub mod size;
 /// Which instructions the image has, and whether the CPU has them.
 pub mod isa;
 
+#[cfg(test)]
+mod bounds;
+
 /// All checks that CI runs.
 pub mod check;
 

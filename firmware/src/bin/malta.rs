@@ -4,14 +4,17 @@
 //! Each turn: a burst from each card, the router, what it sends, a little console and log; then sleep until a
 //! deadline or an interrupt. No work is done in an interrupt.
 //!
-//! Budget: the router's `Memory`, the `Store`, `dma`'s buffers, [`CONSOLE_BYTES`].
+//! Budget: the router's `Memory`, the `Store`, `dma`'s buffers, [`CONSOLE_OUTPUT_BYTES`].
 #![no_std]
 #![no_main]
 
 use core::cell::RefCell;
 use core::fmt::Write;
 
-use firmware::budget::{Memory, PANEL_INTERVAL, STORE_ERASE_LOOK, STORE_SAVE_TIMEOUT, WATCHDOG_US};
+use firmware::budget::{
+    CONSOLE_OUTPUT_BYTES, GOODBYE_US, JITTER_READINGS, Memory, PANEL_INTERVAL, RECEIVE_BURST,
+    SERIAL_BURST_BYTES, STORE_ERASE_LOOK, STORE_SAVE_TIMEOUT, WATCHDOG_US,
+};
 use firmware::button::{Press, ResetButton};
 use firmware::events::{Event, Text};
 use firmware::port::{Egress, Full, Port};
@@ -43,20 +46,10 @@ use smoltcp::wire::EthernetAddress;
 use virtio_drivers::transport::pci::PciTransport;
 use virtio_drivers::transport::pci::bus::{ConfigurationAccess, PciRoot};
 
-/// Console output that may wait, bytes.
-const CONSOLE_BYTES: usize = 8192;
-/// Frames taken from one card before the next has its turn.
-const BURST: usize = 16;
-/// Console bytes read, and bytes of console and of log sent, in one turn.
-const SERIAL_BYTES: usize = 64;
-/// Timings taken at boot for the random numbers: half a bit each would make a key.
-const JITTER_READINGS: usize = 512;
 /// COM1 and COM2.
 const SERIAL_LINES: u8 = 1 << 4 | 1 << 3;
-/// Longest wait for console output before a reboot that was asked for, us.
-const GOODBYE_US: u64 = 1_000_000;
 
-type Terminal = Console<Mmio, CONSOLE_BYTES>;
+type Terminal = Console<Mmio, CONSOLE_OUTPUT_BYTES>;
 
 /// Form of the stored seed: its bytes.
 const SEED_VERSION: u16 = 1;
@@ -145,8 +138,8 @@ fn main() -> ! {
         if keeper.upgrade(&mut router) == Turn::Reboot {
             reboot(&mut router, &mut keeper, &mut console)
         }
-        let console_left = console.drain(SERIAL_BYTES);
-        let log_left = log::drain(&mut log_line, SERIAL_BYTES);
+        let console_left = console.drain(SERIAL_BURST_BYTES);
+        let log_left = log::drain(&mut log_line, SERIAL_BURST_BYTES);
         if !typed && !router.console_is_ready(console.room()) {
             console.wake_when_empty(console_left);
             log_line.wake_when_empty(log_left);
@@ -162,7 +155,7 @@ fn now() -> Instant {
 
 /// Hands typed bytes to the router, which has room for them; true when there were any.
 fn serve_console(router: &mut Router<'_>, console: &mut Terminal) -> bool {
-    let most = router.console_input_room().min(SERIAL_BYTES);
+    let most = router.console_input_room().min(SERIAL_BURST_BYTES);
     for served in 0..most {
         let Some(byte) = console.read() else {
             return served > 0;
@@ -203,7 +196,7 @@ fn hang() -> ! {
 /// Sends what the console still has, for a second at most.
 fn goodbye(console: &mut Terminal) {
     let end = time::micros() + GOODBYE_US;
-    while console.drain(SERIAL_BYTES) && time::micros() < end {}
+    while console.drain(SERIAL_BURST_BYTES) && time::micros() < end {}
 }
 
 /// Lights, display, and the button that Malta lacks (its switches are no buttons, and QEMU reads them as 0).
@@ -396,7 +389,7 @@ impl Ports {
         let now = now();
         let mut arrived = false;
         for port in Port::ALL {
-            for _ in 0..BURST {
+            for _ in 0..RECEIVE_BURST {
                 let Some(mut frame) = self.receive(port) else {
                     break;
                 };

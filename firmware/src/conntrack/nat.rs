@@ -18,11 +18,8 @@ use smoltcp::wire::Ipv4Address;
 
 use super::Forward;
 use super::key::{Hasher, Protocol};
-use crate::budget::{FLOW_BUCKETS, FLOWS, FORWARDS_MAX, LOCAL_PORT_FIRST};
+use crate::budget::{FLOW_BUCKETS, FLOWS, FORWARDS_MAX, LOCAL_PORT_FIRST, PORT_TRIES};
 
-/// Tries for a free port. At most `FLOWS` of some 60,000 are taken, so each try fails with less
-/// than 4 %.
-const PORT_TRIES: usize = 16;
 /// First port that is not well known.
 const USER_PORT_FIRST: u16 = 1024;
 /// Mappings at once.

@@ -5,21 +5,18 @@
 //! the time of its last packet and never touches the wheel.
 //!
 //! Units: ticks of one second since the router's start.
-//! Budget: 4 bytes an entry, 6 bytes × `SLOTS`.
+//! Budget: 4 bytes an entry, 6 bytes × `TIMER_WHEEL_SLOTS`.
 
 use smoltcp::time::Instant;
 
 use super::list::{Links, List};
-use crate::budget::FLOWS;
-
-/// Slots of the wheel: a turn of 256 s, so that all but established flows fit one turn.
-const SLOTS: usize = 256;
+use crate::budget::{FLOWS, TIMER_WHEEL_SLOTS};
 
 pub(super) struct Wheel {
-    slots: [List; SLOTS],
+    slots: [List; TIMER_WHEEL_SLOTS],
     links: [Links; FLOWS],
     /// Which slots have entries, a bit each.
-    occupied: [u32; SLOTS / 32],
+    occupied: [u32; TIMER_WHEEL_SLOTS / 32],
     /// Slot of each entry; meaningful while it is in the wheel.
     slot_of: [u8; FLOWS],
     /// The last tick whose slot is done.
@@ -28,9 +25,9 @@ pub(super) struct Wheel {
 
 impl Wheel {
     pub(super) const EMPTY: Self = Self {
-        slots: [List::EMPTY; SLOTS],
+        slots: [List::EMPTY; TIMER_WHEEL_SLOTS],
         links: [Links::NONE; FLOWS],
-        occupied: [0; SLOTS / 32],
+        occupied: [0; TIMER_WHEEL_SLOTS / 32],
         slot_of: [0; FLOWS],
         tick: 0,
     };
@@ -40,8 +37,8 @@ impl Wheel {
         // One tick later than the second the deadline lies in, so that it has passed by then.
         let wanted = tick_of(deadline).wrapping_add(1);
         let ahead = wanted.wrapping_sub(self.tick) as i32;
-        let ahead = ahead.clamp(1, SLOTS as i32 - 1) as u32;
-        let slot = self.tick.wrapping_add(ahead) as usize % SLOTS;
+        let ahead = ahead.clamp(1, TIMER_WHEEL_SLOTS as i32 - 1) as u32;
+        let slot = self.tick.wrapping_add(ahead) as usize % TIMER_WHEEL_SLOTS;
         self.slots[slot].push_back(&mut self.links, index);
         self.occupied[slot / 32] |= 1 << (slot % 32);
         self.slot_of[usize::from(index)] = slot as u8;
@@ -60,11 +57,11 @@ impl Wheel {
     pub(super) fn take_due(&mut self, now: Instant) -> Option<u16> {
         let now = tick_of(now);
         // After a long silence one turn shows every slot.
-        if now.wrapping_sub(self.tick) as i32 > SLOTS as i32 {
-            self.tick = now.wrapping_sub(SLOTS as u32);
+        if now.wrapping_sub(self.tick) as i32 > TIMER_WHEEL_SLOTS as i32 {
+            self.tick = now.wrapping_sub(TIMER_WHEEL_SLOTS as u32);
         }
         while (now.wrapping_sub(self.tick) as i32) > 0 {
-            let slot = self.tick.wrapping_add(1) as usize % SLOTS;
+            let slot = self.tick.wrapping_add(1) as usize % TIMER_WHEEL_SLOTS;
             match self.slots[slot].front() {
                 Some(index) => {
                     self.remove(index);
@@ -78,18 +75,18 @@ impl Wheel {
 
     /// When the next occupied slot comes up.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let first = self.tick.wrapping_add(1) as usize % SLOTS;
+        let first = self.tick.wrapping_add(1) as usize % TIMER_WHEEL_SLOTS;
         let (word, bit) = (first / 32, first % 32);
         // The first word twice: its upper bits now, its lower bits after a whole turn.
-        for turn in 0..=SLOTS / 32 {
-            let at = (word + turn) % (SLOTS / 32);
+        for turn in 0..=TIMER_WHEEL_SLOTS / 32 {
+            let at = (word + turn) % (TIMER_WHEEL_SLOTS / 32);
             let bits = match turn {
                 0 => self.occupied[at] & (u32::MAX << bit),
                 _ => self.occupied[at],
             };
             if bits != 0 {
                 let slot = at * 32 + bits.trailing_zeros() as usize;
-                let ahead = (slot + SLOTS - first) % SLOTS;
+                let ahead = (slot + TIMER_WHEEL_SLOTS - first) % TIMER_WHEEL_SLOTS;
                 return Some(Instant::from_secs(i64::from(self.tick) + 1 + ahead as i64));
             }
         }

@@ -7,15 +7,12 @@ use heapless::Vec;
 
 use super::listing::{Listing, Table};
 use super::{Busy, Host};
-use crate::budget::{PING_COUNT, PING_COUNT_MAX};
+use crate::budget::{CONSOLE_WORDS_MAX, PING_COUNT, PING_COUNT_MAX};
 use crate::ping::PingError;
 use crate::router::Action;
 use crate::router::upgrade::Transfer;
 use crate::settings::{KEYS, SettingError, Settings, parse_host};
 use crate::upgrade::Refusal;
-
-/// The most words of a command.
-const WORDS_MAX: usize = 6;
 
 /// What follows a command, for completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -289,7 +286,7 @@ pub(super) fn run(
     host: &mut dyn Host,
     out: &mut dyn Write,
 ) -> Result<Done, CommandError> {
-    let mut words: Vec<&str, WORDS_MAX> = Vec::new();
+    let mut words: Vec<&str, CONSOLE_WORDS_MAX> = Vec::new();
     let mut too_many = false;
     let mut kv = false;
     for word in line.split_ascii_whitespace() {

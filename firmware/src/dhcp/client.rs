@@ -47,15 +47,16 @@ use smoltcp::wire::{
 };
 
 use crate::budget::{
-    DHCP_DISCOVER_DOUBLINGS, DHCP_DISCOVER_SPREAD, DHCP_DISCOVER_TIMEOUT, DHCP_FULL_RETRY,
-    DHCP_RENEW_RETRY_MAX,
+    DHCP_DISCOVER_DOUBLINGS, DHCP_DISCOVER_SPREAD, DHCP_DISCOVER_TIMEOUT, DHCP_EVENTS,
+    DHCP_FRAME_BYTES_MAX, DHCP_FULL_RETRY, DHCP_PASSES_MAX, DHCP_RENEW_RETRY_MAX,
+    DHCP_RENEW_RETRY_MIN,
 };
 use crate::counters::Counts;
 use crate::port::Egress;
 use crate::wire::packet::{Packet, Transport};
 pub use lease::{Event, Lease, Lost, Refusal};
 use reply::{Kind, Reply, option};
-use wire::{FRAME_MAX, Left, Nowhere, Wire, write_arp, write_reply};
+use wire::{Left, Nowhere, Wire, write_arp, write_reply};
 
 /// UDP port of servers.
 pub const SERVER_PORT: u16 = 67;
@@ -72,10 +73,6 @@ const ASKED: &[u8] = &[
     option::T1,
     option::T2,
 ];
-/// Frames that one call sends: a question for the server's address, and the message itself.
-const PASSES_MAX: usize = 4;
-/// Events between two calls of [`Client::poll_event`]; a call of the client makes two at most.
-const EVENTS: usize = 4;
 
 crate::counter_stage! {
     /// What the client sent and heard.
@@ -159,7 +156,7 @@ pub struct Client<'m> {
     /// Spreads the waits.
     seed: u64,
     told: Option<Refusal>,
-    events: Deque<Event, EVENTS>,
+    events: Deque<Event, DHCP_EVENTS>,
     counts: Counts<Counter, 16>,
 }
 
@@ -281,7 +278,7 @@ impl Client<'_> {
             }
             (Kind::Offer | Kind::Ack | Kind::Nak, _) => self.counts.bump(Counter::Nak),
         }
-        let mut clean = [0; FRAME_MAX];
+        let mut clean = [0; DHCP_FRAME_BYTES_MAX];
         let len = write_reply((self.mac, station), &reply, lease.as_ref(), &mut clean);
         let mut wire = Wire::new(clean.get(..len), out);
         self.interface
@@ -320,7 +317,7 @@ impl Client<'_> {
 
     /// A quarter of the time between T1 and T2, so that a short lease too is asked for more than once.
     fn set_renewal_retry(&mut self, lease: &Lease) {
-        let least = ((lease.t2 - lease.t1) / 4).clamp(Duration::from_secs(2), DHCP_RENEW_RETRY_MAX);
+        let least = ((lease.t2 - lease.t1) / 4).clamp(DHCP_RENEW_RETRY_MIN, DHCP_RENEW_RETRY_MAX);
         let socket = self.sockets.get_mut::<dhcpv4::Socket<'_>>(self.socket);
         let mut retry = socket.get_retry_config();
         retry.min_renew_timeout = least;
@@ -377,7 +374,7 @@ impl Client<'_> {
         if self.state == State::Stopped {
             return;
         }
-        for _pass in 0..PASSES_MAX {
+        for _pass in 0..DHCP_PASSES_MAX {
             if now < self.not_before {
                 break;
             }

@@ -4,9 +4,10 @@ use heapless::Vec;
 use smoltcp::time::Instant;
 
 use super::flow::{self, ClientSegment, Flow};
-use super::{Counter, ExchangeId, HOLD_MAX, LINK_FAILURES_MAX, LINK_PAUSE, OWN_FAULTS_MAX, Why};
+use super::{Counter, ExchangeId, Why};
 use crate::budget::{
-    REPLY_HEAD_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_HEAD_BYTES_MAX, STITCH_BLOCK_BYTES,
+    EXCHANGE_HOLD_MAX, LINK_FAILURES_MAX, LINK_PAUSE, OWN_FAULTS_MAX, REPLY_HEAD_BYTES_MAX,
+    REQUEST_BYTES_MAX, REQUEST_HEAD_BYTES_MAX, STITCH_BLOCK_BYTES,
 };
 use crate::classify;
 use crate::counters::Counts;
@@ -351,7 +352,7 @@ impl Exchange {
         let own = match self.state {
             State::Free => None,
             State::Collecting | State::Probing { .. } | State::Opening => {
-                Some(self.held_at + HOLD_MAX)
+                Some(self.held_at + EXCHANGE_HOLD_MAX)
             }
             State::Stitching | State::Closing { .. } => self.stitching_poll_at(now),
         };

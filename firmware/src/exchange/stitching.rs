@@ -1,18 +1,14 @@
 //! The part of an exchange in which the router is the client's TCP peer.
 
-use smoltcp::time::{Duration, Instant};
+use crate::budget::{CLIENT_CLOSING_MAX, CLIENT_STARVED_MAX, PORT_FULL_WAIT, SEND_BURST_MAX};
+use smoltcp::time::Instant;
 
 use super::flow::{ClientSegment, Outgoing, Way};
-use super::{CLOSING_MAX, Counter, Exchange, STARVED_MAX, Shared, State};
+use super::{Counter, Exchange, Shared, State};
 use crate::counters::Counts;
 use crate::stitch::extents::Pool;
 use crate::stitch::sender::{AckInfo, AckOutcome, Kind};
 use crate::wire::packet::flags;
-
-/// Segments sent a call: a quarter of a port's ring, so that other flows find room.
-const BURST_MAX: usize = 16;
-/// When a full port is tried again.
-const PORT_FULL_WAIT: Duration = Duration::from_millis(1);
 
 /// How a stitched stream stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +130,7 @@ impl Exchange {
             self.sender.flush();
         }
         self.again_at = Some(now);
-        for _ in 0..BURST_MAX {
+        for _ in 0..SEND_BURST_MAX {
             if way.room(self.flow.ends.client.0) == 0 {
                 self.again_at = Some(now + PORT_FULL_WAIT);
                 break;
@@ -300,7 +296,7 @@ impl Exchange {
             State::Stitching if !acked => {
                 let is_starved = self.extents.contiguous_end() < self.stream_len
                     && self.sender.acked_position() == self.extents.contiguous_end()
-                    && (self.is_hopeless || now >= self.progress_at + STARVED_MAX);
+                    && (self.is_hopeless || now >= self.progress_at + CLIENT_STARVED_MAX);
                 if is_starved {
                     Verdict::Cut
                 } else {
@@ -319,7 +315,8 @@ impl Exchange {
             }
             State::Closing { since } => {
                 // The client's FIN may still come and must find somebody who answers it.
-                let is_over = (self.client_fin && !self.owes_ack) || now >= since + CLOSING_MAX;
+                let is_over =
+                    (self.client_fin && !self.owes_ack) || now >= since + CLIENT_CLOSING_MAX;
                 if is_over {
                     Verdict::Closed
                 } else {
@@ -331,8 +328,8 @@ impl Exchange {
 
     pub(super) fn stitching_poll_at(&self, now: Instant) -> Option<Instant> {
         let due = match self.state {
-            State::Closing { since } => Some(since + CLOSING_MAX),
-            State::Stitching => Some(self.progress_at + STARVED_MAX),
+            State::Closing { since } => Some(since + CLIENT_CLOSING_MAX),
+            State::Stitching => Some(self.progress_at + CLIENT_STARVED_MAX),
             State::Free | State::Collecting | State::Probing { .. } | State::Opening => None,
         };
         let pause = self
@@ -356,14 +353,16 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::LINK_FAILURES_MAX;
     use crate::budget::Memory;
+    use crate::exchange::ExchangeId;
     use crate::exchange::flow::Flow;
     use crate::exchange::slot::State;
-    use crate::exchange::{ExchangeId, LINK_FAILURES_MAX};
     use crate::links::LinkId;
     use crate::port::Full;
     use crate::split::Plan;
     use crate::stack::{SocketId, Stack};
+    use smoltcp::time::Duration;
     use smoltcp::wire::Ipv4Address;
     use std::boxed::Box;
 
@@ -493,7 +492,7 @@ mod tests {
         assert!(!bench.hear(now, ack(REPLY + 3_000, 4_000)));
         // All that is held is through, the next byte has had no time to come.
         assert_eq!(bench.slot.verdict(now), Verdict::GoOn);
-        assert_eq!(bench.slot.verdict(now + STARVED_MAX), Verdict::Cut);
+        assert_eq!(bench.slot.verdict(now + CLIENT_STARVED_MAX), Verdict::Cut);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Why downloads were left alone.
 
+use crate::budget::WHY_TEXT_BYTES;
 use smoltcp::time::Instant;
 
 use crate::classify::Reason;
@@ -49,7 +50,7 @@ pub struct Declined {
     /// When.
     pub at: Instant,
     /// Host and the beginning of the target.
-    pub what: heapless::String<64>,
+    pub what: heapless::String<WHY_TEXT_BYTES>,
     /// Why.
     pub why: Why,
 }

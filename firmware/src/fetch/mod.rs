@@ -1,7 +1,7 @@
 //! One link's connection to an origin: requests out, checked ranges in.
 //!
 //! A [`Fetch`] keeps one persistent HTTP/1.1 connection on a smoltcp socket and up to
-//! [`ASKS_MAX`] requests in flight on it. It hands body bytes to the caller with their offset in
+//! [`FETCH_ASKS_MAX`] requests in flight on it. It hands body bytes to the caller with their offset in
 //! the object, straight out of the socket's receive ring, and only after the reply's head was judged.
 //!
 //! Calling order: [`Fetch::open`], then [`Fetch::pump`] until it returns `None` whenever the socket
@@ -18,24 +18,16 @@ pub mod response;
 
 use heapless::{Deque, Vec};
 use smoltcp::socket::tcp;
-use smoltcp::time::{Duration, Instant};
+use smoltcp::time::Instant;
 use smoltcp::wire::Ipv4Address;
 
-use crate::budget::REPLY_HEAD_BYTES_MAX;
+use crate::budget::{
+    CONNECT_AGAIN, FETCH_ASKS_MAX, FETCH_CLOSE_TIMEOUT, FETCH_CONNECT_TIMEOUT, FETCH_IDLE_TIMEOUT,
+    REPLY_HEAD_BYTES_MAX,
+};
 use crate::stack::{SocketId, Stack};
 use crate::wire::http::ByteRange;
 use response::{Object, PartRefused, ReplyHead, judge_part, parse_reply};
-
-/// Requests in flight on one connection.
-pub const ASKS_MAX: usize = 3;
-/// How long a connection may take to open.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Between attempts while the socket's last reset has not been sent.
-const CONNECT_AGAIN: Duration = Duration::from_millis(2);
-/// How long an orderly close may take before the connection is reset.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long an unused connection is kept for the next request (servers close after 5 s and more).
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Why a connection ended with requests on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
@@ -105,7 +97,7 @@ pub struct Fetch {
     socket: SocketId,
     state: State,
     remote: (Ipv4Address, u16),
-    asks: Deque<Ask, ASKS_MAX>,
+    asks: Deque<Ask, FETCH_ASKS_MAX>,
     head: Vec<u8, REPLY_HEAD_BYTES_MAX>,
 }
 
@@ -257,7 +249,7 @@ impl Fetch {
                     return None;
                 }
                 let refused = is_asked && socket.state() == tcp::State::Closed;
-                if refused || now >= since + CONNECT_TIMEOUT {
+                if refused || now >= since + FETCH_CONNECT_TIMEOUT {
                     return Some(self.lose(stack, Failure::Connect));
                 }
                 return None;
@@ -268,7 +260,7 @@ impl Fetch {
                     if socket.can_recv() {
                         return Some(self.lose(stack, Failure::Unasked));
                     }
-                    if !socket.may_recv() || now >= used_at + IDLE_TIMEOUT {
+                    if !socket.may_recv() || now >= used_at + FETCH_IDLE_TIMEOUT {
                         self.close(now, stack);
                     }
                     return None;
@@ -278,7 +270,7 @@ impl Fetch {
                 let socket = stack.tcp(self.socket);
                 match socket.state() {
                     tcp::State::Closed | tcp::State::TimeWait => self.state = State::Idle,
-                    _ if now >= since + CLOSE_TIMEOUT => {
+                    _ if now >= since + FETCH_CLOSE_TIMEOUT => {
                         socket.abort();
                         stack.touch();
                         self.state = State::Idle;
@@ -441,11 +433,11 @@ impl Fetch {
         match self.state {
             State::Idle => None,
             State::Connecting { since, again_at } => {
-                Some(again_at.unwrap_or(since + CONNECT_TIMEOUT))
+                Some(again_at.unwrap_or(since + FETCH_CONNECT_TIMEOUT))
             }
-            State::Open { used_at } if self.asks.is_empty() => Some(used_at + IDLE_TIMEOUT),
+            State::Open { used_at } if self.asks.is_empty() => Some(used_at + FETCH_IDLE_TIMEOUT),
             State::Open { .. } => None,
-            State::Closing { since } => Some(since + CLOSE_TIMEOUT),
+            State::Closing { since } => Some(since + FETCH_CLOSE_TIMEOUT),
         }
     }
 }

@@ -10,16 +10,20 @@
 //! public, any address of this router's own nets (FAULTS D5). Names are never resolved, redirects
 //! never followed.
 //!
-//! Backpressure: a session holds at most [`STREAM_BYTES_MAX`] unacknowledged bytes; while it is full,
+//! Backpressure: a session holds at most [`LENDER_STREAM_BYTES_MAX`] unacknowledged bytes; while it is full,
 //! the origin's connection is not read, so its window closes.
 //!
 //! Budget: [`LENDINGS_MAX`] connections with two waiting requests each, [`PEERS_MAX`] sessions.
 
 use heapless::{Deque, Vec};
-use smoltcp::time::{Duration, Instant};
+use smoltcp::time::Instant;
 use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
 
-use crate::budget::{LENDINGS_MAX, PEER_PORT, PEERS_MAX, REQUEST_BYTES_MAX, STITCH_BLOCK_BYTES};
+use crate::budget::{
+    FETCH_ASKS_MAX, LENDER_CONTROL_BYTES, LENDER_DATA_BYTES_MAX, LENDER_MESSAGES_MAX,
+    LENDER_STREAM_BYTES_MAX, LENDING_STALL, LENDING_WAITING_MAX, LENDINGS_MAX, PEER_PORT,
+    PEERS_MAX, PORT_FULL_WAIT, REQUEST_BYTES_MAX, SEND_BURST_MAX, STITCH_BLOCK_BYTES,
+};
 use crate::exchange::{Outgoing, Way};
 use crate::fetch::response::{ContentType, Object, PartRefused};
 use crate::fetch::{self, Failure, Fetch};
@@ -31,23 +35,6 @@ use crate::wire::http::{self, ByteRange};
 use crate::wire::options::Summary;
 use crate::wire::packet::{Tcp, flags};
 use crate::wire::peer::{self, Decoder, Fetch as Asked, Message, Refusal};
-
-/// Bytes a session may hold for a neighbour until acknowledged: 25 Mbit/s for 60 ms.
-pub const STREAM_BYTES_MAX: u64 = 192 * 1024;
-/// Room kept in a session's stream for messages that are not data.
-const CONTROL_BYTES: u64 = 1024;
-/// Largest run of body bytes in one `Data` message.
-const DATA_BYTES_MAX: usize = 4096;
-/// Requests that wait for a lending's connection to open.
-const WAITING_MAX: usize = 2;
-/// A lending whose origin brings nothing for this long is given up.
-const STALL: Duration = Duration::from_secs(4);
-/// Messages taken from a session a call.
-const MESSAGES_MAX: usize = 16;
-/// Segments sent a call and session: a quarter of a port's ring.
-const BURST_MAX: usize = 16;
-/// When a full port is tried again.
-const PORT_FULL_WAIT: Duration = Duration::from_millis(1);
 
 crate::counter_stage! {
     /// What was lent.
@@ -107,8 +94,8 @@ struct Lending {
     fetch: Fetch,
     object: Option<Object>,
     /// Ids of ranges asked of the origin, oldest first.
-    asked: Deque<u32, { fetch::ASKS_MAX }>,
-    waiting: Deque<Waiting, WAITING_MAX>,
+    asked: Deque<u32, FETCH_ASKS_MAX>,
+    waiting: Deque<Waiting, LENDING_WAITING_MAX>,
     progress_at: Instant,
 }
 
@@ -237,7 +224,10 @@ impl<'m> Lender<'m> {
                 if session
                     .stream
                     // A stream starts anywhere in a block, and control messages may go past its bound.
-                    .guarantee(pool, STREAM_BYTES_MAX as usize / STITCH_BLOCK_BYTES + 2)
+                    .guarantee(
+                        pool,
+                        LENDER_STREAM_BYTES_MAX as usize / STITCH_BLOCK_BYTES + 2,
+                    )
                     .is_err()
                 {
                     defmt::warn!("lender: no blocks for a session");
@@ -363,8 +353,8 @@ impl<'m> Lender<'m> {
         if session.endpoint.is_remote_closed() {
             session.endpoint.close();
         }
-        for _ in 0..MESSAGES_MAX {
-            if session.room() < CONTROL_BYTES {
+        for _ in 0..LENDER_MESSAGES_MAX {
+            if session.room() < LENDER_CONTROL_BYTES {
                 return;
             }
             let decoder = &mut session.decoder;
@@ -516,7 +506,7 @@ impl<'m> Lender<'m> {
         if !lending.waits_for_origin(session) {
             // A full session is the neighbour's slowness: the origin's time starts after it.
             lending.progress_at = now;
-        } else if now >= lending.progress_at + STALL {
+        } else if now >= lending.progress_at + LENDING_STALL {
             counts.bump(Counter::FailedOrigin);
             lending.fetch.abort(stack);
             lending.refuse_all(session, pool, Refusal::Stalled);
@@ -535,7 +525,7 @@ impl<'m> Lender<'m> {
             .lendings
             .iter()
             .filter(|lending| lending.waits_for_origin(&self.sessions[lending.session]))
-            .map(|lending| lending.progress_at + STALL);
+            .map(|lending| lending.progress_at + LENDING_STALL);
         let fetches = self
             .lendings
             .iter()
@@ -673,7 +663,7 @@ impl Lending {
 
     /// The origin is what it waits for: a full session is the neighbour's slowness.
     fn waits_for_origin(&self, session: &Session) -> bool {
-        self.is_busy() && session.room() >= CONTROL_BYTES * 2
+        self.is_busy() && session.room() >= LENDER_CONTROL_BYTES * 2
     }
 
     fn is_busy(&self) -> bool {
@@ -773,7 +763,7 @@ impl Session {
 
     /// Bytes that may still be added to the stream.
     fn room(&self) -> u64 {
-        STREAM_BYTES_MAX.saturating_sub(self.stream_end - self.stream.base())
+        LENDER_STREAM_BYTES_MAX.saturating_sub(self.stream_end - self.stream.base())
     }
 
     /// Adds a message to the stream.
@@ -788,10 +778,10 @@ impl Session {
 
     /// Adds body bytes to the stream; returns how many were taken.
     fn data(&mut self, pool: &mut Pool<'_>, id: u32, offset: u64, bytes: &[u8]) -> usize {
-        let room = self.room().saturating_sub(CONTROL_BYTES);
+        let room = self.room().saturating_sub(LENDER_CONTROL_BYTES);
         let len = bytes
             .len()
-            .min(DATA_BYTES_MAX)
+            .min(LENDER_DATA_BYTES_MAX)
             .min(usize::try_from(room).unwrap_or(0));
         if len == 0 {
             return 0;
@@ -835,7 +825,7 @@ impl Session {
         if core::mem::take(&mut self.is_urgent) {
             self.endpoint.flush();
         }
-        for _ in 0..BURST_MAX {
+        for _ in 0..SEND_BURST_MAX {
             if way.room(self.peer.0) == 0 {
                 self.again_at = Some(now + PORT_FULL_WAIT);
                 return;

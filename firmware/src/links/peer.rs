@@ -15,31 +15,21 @@
 
 use heapless::Vec;
 use smoltcp::socket::tcp;
-use smoltcp::time::{Duration, Instant};
+use smoltcp::time::Instant;
 use smoltcp::wire::Ipv4Address;
 
-use crate::budget::{EXCHANGES_MAX, PEER_MESSAGE_BYTES_MAX, PEER_PORT};
+use crate::budget::{
+    ASKS_PER_LINK, CONNECT_AGAIN, EXCHANGES_MAX, PEER_EVENTS_MAX, PEER_GREETING_TIMEOUT,
+    PEER_MESSAGE_BYTES_MAX, PEER_PING_INTERVAL, PEER_PORT, PEER_RETRY, PEER_SILENCE_MAX,
+};
 use crate::exchange::ExchangeId;
 use crate::fetch::Busy;
-use crate::split::ASKS_PER_LINK;
 use crate::stack::{SocketId, Stack};
 use crate::wire::http::ByteRange;
 use crate::wire::peer::{self, Decoder, Message, Refusal};
 
 /// Ranges that can be asked of one peer at once, all exchanges together.
 const ASKS_MAX: usize = EXCHANGES_MAX * ASKS_PER_LINK;
-/// Between attempts to reach a peer that is down.
-const RETRY: Duration = Duration::from_millis(1000);
-/// Between attempts while the socket's last reset has not been sent.
-const CONNECT_AGAIN: Duration = Duration::from_millis(2);
-/// How long opening and greeting may take.
-const GREETING_TIMEOUT: Duration = Duration::from_millis(2000);
-/// A ping this often shows that a silent session is alive.
-const PING_INTERVAL: Duration = Duration::from_millis(500);
-/// A session that is silent this long in spite of pings is over.
-const SILENCE_MAX: Duration = Duration::from_millis(2000);
-/// Messages taken a call, so that one peer cannot hold the loop.
-const EVENTS_MAX: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -290,22 +280,24 @@ impl Peer {
                         return Some(self.lose(now, stack));
                     }
                     self.state = State::Greeting { since };
-                } else if socket.state() == tcp::State::Closed || now >= since + GREETING_TIMEOUT {
+                } else if socket.state() == tcp::State::Closed
+                    || now >= since + PEER_GREETING_TIMEOUT
+                {
                     return Some(self.lose(now, stack));
                 }
                 return None;
             }
             State::Greeting { since } => {
-                if now >= since + GREETING_TIMEOUT {
+                if now >= since + PEER_GREETING_TIMEOUT {
                     return Some(self.lose(now, stack));
                 }
             }
             State::Up => {
-                if now >= self.heard_at + SILENCE_MAX {
+                if now >= self.heard_at + PEER_SILENCE_MAX {
                     defmt::info!("peer: silent, session ends");
                     return Some(self.lose(now, stack));
                 }
-                if now >= self.heard_at.max(self.pinged_at) + PING_INTERVAL {
+                if now >= self.heard_at.max(self.pinged_at) + PEER_PING_INTERVAL {
                     self.pinged_at = now;
                     if self
                         .send(
@@ -321,7 +313,7 @@ impl Peer {
                 }
             }
         }
-        for _ in 0..EVENTS_MAX {
+        for _ in 0..PEER_EVENTS_MAX {
             match self.take(now, stack, body) {
                 Ok(Some(event)) => {
                     match event {
@@ -388,7 +380,7 @@ impl Peer {
         stack.touch();
         self.asks.clear();
         self.state = State::Down {
-            retry_at: now + RETRY,
+            retry_at: now + PEER_RETRY,
         };
         Event::Lost
     }
@@ -402,11 +394,11 @@ impl Peer {
             State::Unset => None,
             State::Down { retry_at } => Some(retry_at),
             State::Connecting { since } | State::Greeting { since } => {
-                Some(since + GREETING_TIMEOUT)
+                Some(since + PEER_GREETING_TIMEOUT)
             }
             State::Up => Some(
-                (self.heard_at.max(self.pinged_at) + PING_INTERVAL)
-                    .min(self.heard_at + SILENCE_MAX),
+                (self.heard_at.max(self.pinged_at) + PEER_PING_INTERVAL)
+                    .min(self.heard_at + PEER_SILENCE_MAX),
             ),
         }
     }

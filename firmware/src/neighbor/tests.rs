@@ -317,7 +317,7 @@ fn a_scan_of_the_net_asks_a_bounded_number_of_questions() {
             .hold(100, Ipv4Address::new(203, 0, 113, n), 1)
             .is_err();
     }
-    assert!(bench.out.take().len() <= usize::from(NEW_ASKS_PER_INTERVAL));
+    assert!(bench.out.take().len() <= usize::from(ARP_NEW_ASKS_PER_INTERVAL));
     bench.table.check();
     assert_eq!(bench.gateway(), Some(GATEWAY_MAC));
 }

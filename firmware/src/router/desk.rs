@@ -9,7 +9,9 @@ use core::net::Ipv4Addr;
 use smoltcp::time::Instant;
 
 use super::{Action, Counter, Router, Unsent, Verdict};
-use crate::budget::{LOCAL_PORT_FIRST, LOCAL_PORT_LAST, PEERS_MAX, SAVE_TIMEOUT};
+use crate::budget::{
+    CONSOLE_POLLS_MAX, LOCAL_PORT_FIRST, LOCAL_PORT_LAST, PEERS_MAX, SAVE_TIMEOUT,
+};
 use crate::console::Console;
 use crate::events::{Event, Log, Stored};
 use crate::links::peer::Peer;
@@ -21,9 +23,6 @@ use crate::wire::packet::{
     ETHERNET_BYTES, ICMP_BYTES, IPV4_BYTES, PROTOCOL_ICMP, Packet, Transport, icmp_type,
 };
 use crate::wire::segment;
-
-/// Most polls that one byte of [`Router::on_console_byte`] sets off: every listing is over by then.
-const POLLS_MAX: usize = 1024;
 
 /// A console and what it is waiting for.
 pub(super) struct Desk<'m> {
@@ -150,7 +149,7 @@ impl<'m> Router<'m> {
         out: &mut dyn core::fmt::Write,
     ) -> Action {
         self.on_console_input(byte);
-        for _ in 0..POLLS_MAX {
+        for _ in 0..CONSOLE_POLLS_MAX {
             let action = self.poll_console(now, usize::MAX, out);
             if action != Action::None || !self.console_is_ready(usize::MAX) {
                 return action;

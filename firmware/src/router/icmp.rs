@@ -9,11 +9,11 @@
 //! neither ends nor refreshes the flow. Redirects and source quenches never pass. Errors of the
 //! router's own go to the LAN only (RFC 5508 REQ-9): on the WAN it is silent.
 
-use smoltcp::time::{Duration, Instant};
+use smoltcp::time::Instant;
 use smoltcp::wire::Ipv4Address;
 
 use super::{Counter, Router, Verdict};
-use crate::budget::ERRORS_PER_SECOND_MAX;
+use crate::budget::{ERRORS_PER_SECOND_MAX, ERRORS_SPAN};
 use crate::conntrack::{Direction, Entry, EntryId, FlowKey, Protocol, ReplyKey};
 use crate::port::{Egress, Port};
 use crate::wire::checksum::{self, Delta};
@@ -90,7 +90,7 @@ impl Default for Limit {
 
 impl Limit {
     fn take(&mut self, now: Instant, host: Ipv4Address) -> bool {
-        if now >= self.since + Duration::from_secs(1) {
+        if now >= self.since + ERRORS_SPAN {
             *self = Self {
                 since: now,
                 ..Self::default()

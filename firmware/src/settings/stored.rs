@@ -6,15 +6,12 @@
 use heapless::String;
 
 use super::{Air, Settings, Wan, WanAddress, v0};
-use crate::budget::SETTINGS_BYTES_MAX;
+use crate::budget::{SETTING_CHARACTERS_MAX, SETTINGS_BYTES_MAX};
 use crate::settings::KEYS;
 use crate::store::{Refused, Restored};
 
 /// Version of the stored form.
 pub const VERSION: u16 = 1;
-
-/// Characters of the longest value: sixteen reservations of 34 each.
-const VALUE_CHARACTERS_MAX: usize = 640;
 
 impl Settings {
     /// Writes the stored form to `out`, which has [`SETTINGS_BYTES_MAX`]; returns its length. `None` when it does not fit.
@@ -62,7 +59,7 @@ impl Settings {
     fn is_sound(&self) -> bool {
         let mut built = Settings::without_addresses();
         let set_all = KEYS.iter().all(|key| {
-            let mut value: String<VALUE_CHARACTERS_MAX> = String::new();
+            let mut value: String<SETTING_CHARACTERS_MAX> = String::new();
             self.get(key, &mut value).is_ok() && built.set(key, &value).is_ok()
         });
         set_all && built == *self

@@ -18,28 +18,15 @@
 
 pub mod validator;
 
+use crate::budget::{
+    ASKS_PER_LINK, LINK_STALL, RANGE_BYTES_FIRST, RANGE_BYTES_MAX, RANGE_BYTES_MIN, RANGE_TIME_US,
+    RANGES_RETURNED_MAX, RATE_RATIO_MAX,
+};
 use heapless::{Deque, Vec};
 use smoltcp::time::{Duration, Instant};
 
 use crate::links::{LINKS_MAX, LinkId};
 use crate::wire::http::ByteRange;
-
-/// Ranges under way on one link: one arriving, one behind it so that the line never idles a round trip.
-pub const ASKS_PER_LINK: usize = 2;
-/// Size of a range while a link's rate is unknown, bytes: two of them cover 8 Mbit/s over 100 ms.
-const RANGE_BYTES_FIRST: u64 = 64 * 1024;
-/// Smallest range worth a request head in each direction, bytes.
-const RANGE_BYTES_MIN: u64 = 8 * 1024;
-/// Largest range, bytes: bounds what one slow link can keep the others waiting for.
-const RANGE_BYTES_MAX: u64 = 256 * 1024;
-/// A range should last this long, so that two in flight cover the round trips of a home line.
-const RANGE_TIME_US: u64 = 200_000;
-/// A link that brings nothing for this long loses its ranges (FAULTS K5).
-pub const STALL: Duration = Duration::from_millis(2000);
-/// A link slower than the best by this factor gets no further range (FAULTS K7).
-const RATE_RATIO_MAX: u64 = 20;
-/// Spans that can wait to be asked again; more are merged with what lies between them.
-const RETURNED_MAX: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
@@ -82,7 +69,7 @@ pub struct Plan {
     frontier: u64,
     /// End of the wanted interval (exclusive).
     end: u64,
-    returned: Vec<Span, RETURNED_MAX>,
+    returned: Vec<Span, RANGES_RETURNED_MAX>,
     lanes: [Lane; LINKS_MAX],
 }
 
@@ -101,7 +88,7 @@ impl Plan {
                 since: now,
                 counted: 0,
                 progress_at: now,
-                stall: STALL,
+                stall: LINK_STALL,
             }),
         }
     }
@@ -336,7 +323,7 @@ impl Plan {
             .map(|ask| (ask.at, ask.end))
     }
 
-    /// Sets how long a link may bring nothing; [`STALL`] unless told otherwise.
+    /// Sets how long a link may bring nothing; [`LINK_STALL`] unless told otherwise.
     pub fn set_stall(&mut self, link: LinkId, stall: Duration) {
         self.lanes[link.index()].stall = stall;
     }
@@ -358,7 +345,7 @@ impl Plan {
             .unwrap_or(0);
         let elapsed_us = (now - lane.since).total_micros();
         let brought = lane.counted.saturating_mul(1_000_000 * RATE_RATIO_MAX);
-        elapsed_us >= STALL.total_micros() && brought / elapsed_us.max(1) < best
+        elapsed_us >= LINK_STALL.total_micros() && brought / elapsed_us.max(1) < best
     }
 
     /// When the next link may count as stalled.
@@ -434,9 +421,9 @@ mod tests {
     fn a_silent_link_stalls_after_its_bound() {
         let mut plan = Plan::new(T0, 0, 1 << 20);
         plan.next(T0, link(0), u64::MAX, &BOTH).unwrap();
-        assert!(!plan.is_stalled(T0 + STALL - Duration::from_micros(1), link(0), &BOTH));
-        assert!(plan.is_stalled(T0 + STALL, link(0), &BOTH));
-        assert!(!plan.is_stalled(T0 + STALL, link(1), &BOTH));
+        assert!(!plan.is_stalled(T0 + LINK_STALL - Duration::from_micros(1), link(0), &BOTH));
+        assert!(plan.is_stalled(T0 + LINK_STALL, link(0), &BOTH));
+        assert!(!plan.is_stalled(T0 + LINK_STALL, link(1), &BOTH));
     }
 
     #[test]

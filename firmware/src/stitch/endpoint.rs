@@ -26,7 +26,7 @@
 //! | `LastAck` | ACK of FIN | `Closed` |
 //! | `TimeWait` | 10 s, or a new SYN | `Closed` |
 //! | any but `Listen` | exact RST | `Closed` |
-//! | any but `Listen` | `abort`, no answer for [`GIVE_UP`] | `Closed`, RST goes out |
+//! | any but `Listen` | `abort`, no answer for [`PEER_TCP_GIVE_UP`] | `Closed`, RST goes out |
 //!
 //! Units: bytes, sequence numbers. Invariants: I1 what is advertised never shrinks; I2 the receive
 //! buffer has room for all that is advertised.
@@ -36,7 +36,12 @@
 
 mod receive;
 
-use smoltcp::time::{Duration, Instant};
+use crate::budget::{
+    PEER_TCP_ACK_DELAY, PEER_TCP_CHALLENGE_EVERY, PEER_TCP_GIVE_UP, PEER_TCP_KEEP_ALIVE_AFTER,
+    PEER_TCP_KEEP_ALIVE_EVERY, PEER_TCP_KEEP_ALIVE_TRIES, PEER_TCP_LINGER, PEER_TCP_RTO_MAX,
+    PEER_TCP_SYN_TRIES, PEER_TCP_SYN_WAIT,
+};
+use smoltcp::time::Instant;
 
 use super::sender::{AckInfo, AckOutcome, Kind, Sender, SenderConfig};
 use super::{at_or_before, before};
@@ -49,23 +54,6 @@ const MSS: u16 = 1460;
 const MSS_MIN: u16 = 216;
 /// MSS without the option (RFC 9293, 3.7.1).
 const MSS_DEFAULT: u16 = 536;
-/// Tries of the SYN and ACK, the first after a second, each next after twice as long.
-const SYN_TRIES: u8 = 5;
-const SYN_WAIT: Duration = Duration::from_millis(1_000);
-/// Longest an ACK waits for data to ride on (RFC 1122: below 500 ms).
-const ACK_DELAY: Duration = Duration::from_millis(40);
-/// Without progress for so long the neighbour is gone: its range is wanted from another link.
-pub const GIVE_UP: Duration = Duration::from_secs(4);
-/// Largest retransmission timeout: one hop, and an air link that comes back is used at once.
-const RTO_MAX: Duration = Duration::from_millis(1_000);
-/// Silence after which the other side is asked whether it lives, and how often.
-const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(3);
-const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(1_500);
-const KEEP_ALIVE_TRIES: u8 = 4;
-/// TIME-WAIT and the longest FIN-WAIT-2. One hop keeps no segment for RFC 9293's 4 minutes.
-const LINGER: Duration = Duration::from_secs(10);
-/// At most one challenge ACK in this time (RFC 5961, 7).
-const CHALLENGE_EVERY: Duration = Duration::from_millis(500);
 
 /// A received segment, checksums verified.
 #[derive(Clone, Copy, Debug)]
@@ -375,7 +363,7 @@ impl<const RX: usize> Endpoint<RX> {
         if self.syn_due {
             self.syn_due = false;
             if self.timer.is_none() {
-                self.timer = Some(now + SYN_WAIT * (1 << self.tries));
+                self.timer = Some(now + PEER_TCP_SYN_WAIT * (1 << self.tries));
             }
             let mut options = OptionsBuf::new().mss(MSS);
             if self.scaled {
@@ -425,7 +413,7 @@ impl<const RX: usize> Endpoint<RX> {
         match self.state {
             State::SynReceived => {
                 self.tries += 1;
-                if self.tries < SYN_TRIES {
+                if self.tries < PEER_TCP_SYN_TRIES {
                     self.syn_due = true
                 } else {
                     self.closed()
@@ -439,15 +427,15 @@ impl<const RX: usize> Endpoint<RX> {
             State::Established | State::CloseWait => {
                 if !self.sender.is_drained() {
                     // The sender's own timers find out.
-                    self.timer = Some(now + KEEP_ALIVE_AFTER);
+                    self.timer = Some(now + PEER_TCP_KEEP_ALIVE_AFTER);
                     return None;
                 }
                 self.tries += 1;
-                if self.tries > KEEP_ALIVE_TRIES {
+                if self.tries > PEER_TCP_KEEP_ALIVE_TRIES {
                     self.abort();
                     return None;
                 }
-                self.timer = Some(now + KEEP_ALIVE_EVERY);
+                self.timer = Some(now + PEER_TCP_KEEP_ALIVE_EVERY);
                 // RFC 1122, 4.2.3.6: one below what the other side wants.
                 Some(self.bare(self.sender.next_seq().wrapping_sub(1), flags::ACK))
             }

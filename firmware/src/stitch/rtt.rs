@@ -4,16 +4,11 @@
 //!
 //! Not done: timestamps (RFC 7323); one segment is timed at a time, never a retransmitted one (Karn).
 
+use crate::budget::{RTO_INITIAL_US, RTO_MAX_US, RTT_MIN_WINDOW};
 use smoltcp::time::{Duration, Instant};
 
-/// RFC 6298, 2.1: before the first sample.
-const RTO_INITIAL_US: u32 = 1_000_000;
-/// No sample and no timeout is longer (RFC 6298, 2.5: a bound of at least 60 s).
-const RTO_MAX_US: u32 = 60_000_000;
 /// RFC 6298, 2.2: G.
 const GRANULARITY_US: u32 = 1_000;
-/// How long a smallest sample stays the smallest at least: a path may grow longer.
-const MIN_WINDOW: Duration = Duration::from_secs(10);
 
 /// The estimator of one path.
 pub(super) struct Rtt {
@@ -59,7 +54,7 @@ impl Rtt {
         self.rto_us = (self.srtt8 >> 3)
             .saturating_add(self.var4.max(GRANULARITY_US))
             .clamp(self.rto_min_us, self.rto_max_us);
-        if now - self.min_since >= MIN_WINDOW {
+        if now - self.min_since >= RTT_MIN_WINDOW {
             self.min_before = self.min_now;
             self.min_now = u32::MAX;
             self.min_since = now;

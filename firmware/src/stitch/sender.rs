@@ -38,6 +38,9 @@ mod timers;
 mod transmit;
 mod values;
 
+use crate::budget::{
+    SENDER_ACK_DELAY_MAX, SENDER_ATTEMPTS_MIN, SENDER_DUP_THRESHOLD_MAX, SENDER_REORDER_WAIT_MIN,
+};
 use smoltcp::time::{Duration, Instant};
 
 pub use self::values::{AckInfo, AckOutcome, Kind, SenderConfig, Transmit};
@@ -52,14 +55,6 @@ use super::{at_or_before, before};
 const SHIFT_MAX: u8 = 14;
 /// Duplicate ACKs, or segments' worth of SACK, that show a loss (RFC 5681).
 const DUP_THRESHOLD: u32 = 3;
-/// The threshold grows to this on paths that reorder.
-const DUP_THRESHOLD_MAX: u32 = 100;
-/// Longest an ACK may be withheld (RFC 1122, 4.2.3.2 says 500 ms; RFC 8985 assumes 200 ms).
-const ACK_DELAY_MAX: Duration = Duration::from_millis(200);
-/// The reordering timer is not finer than the main loop.
-const REORDER_WAIT_MIN: Duration = Duration::from_millis(2);
-/// Attempts that must fail before the peer is given up, whatever the time.
-const ATTEMPTS_MIN: u8 = 3;
 /// No more than this is available at once: sequence comparison needs less than 2^31.
 const AVAILABLE_MAX: u64 = 1 << 30;
 

@@ -4,8 +4,8 @@ use smoltcp::time::Instant;
 
 use super::layout::slots;
 use super::record::{self, HEAD_BYTES, Head, MARK_BYTES, MARK_ROOM, padded};
-use super::{CHUNK_BYTES, FLASH_ALIGN, Flash, FlashError, Kind};
-use crate::budget::STORE_BODY_BYTES_MAX;
+use super::{FLASH_ALIGN, Flash, FlashError, Kind};
+use crate::budget::{STORE_BODY_BYTES_MAX, STORE_CHUNK_BYTES};
 
 /// A slot of one of the two sectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +65,11 @@ fn read<F: Flash>(
     })
 }
 
-/// `bytes` from `at` on in pieces of [`CHUNK_BYTES`]: offset and length of each.
+/// `bytes` from `at` on in pieces of [`STORE_CHUNK_BYTES`]: offset and length of each.
 fn pieces(at: u32, bytes: u32) -> impl Iterator<Item = (u32, usize)> {
     (0..bytes)
-        .step_by(CHUNK_BYTES)
-        .map(move |done| (at + done, CHUNK_BYTES.min((bytes - done) as usize)))
+        .step_by(STORE_CHUNK_BYTES)
+        .map(move |done| (at + done, STORE_CHUNK_BYTES.min((bytes - done) as usize)))
 }
 
 impl Log {
@@ -252,7 +252,7 @@ impl Log {
         let at = self.offset(place);
         let mut bytes = [0; HEAD_BYTES];
         read(now, flash, at, &mut bytes)?;
-        let mut piece = [0; CHUNK_BYTES];
+        let mut piece = [0; STORE_CHUNK_BYTES];
         let body_at = at + HEAD_BYTES as u32;
         let head =
             Head::parse(self.kind, &bytes).filter(|head| head.length as usize <= self.capacity());

@@ -12,7 +12,7 @@
 //! record is none before its last word is written. A slot that was begun and not finished is skipped.
 //!
 //! Calling order: [`Store::open`] and [`Store::load`] before the main loop, then [`Store::poll`] in every turn. Work a
-//! call is bounded by [`CHUNK_BYTES`]; the wait for an erase is not part of it.
+//! call is bounded by [`STORE_CHUNK_BYTES`]; the wait for an erase is not part of it.
 //!
 //! Follows: CRC-32 of ISO/IEC 8802-3, as in zlib.
 //! Units: bytes; offsets from the start of the flash.
@@ -38,8 +38,6 @@ pub use writer::Store;
 
 /// Offsets and lengths given to [`Flash::program`] and [`Flash::read`] are multiples of this: the widest bus.
 pub const FLASH_ALIGN: u32 = 4;
-/// Bytes read, compared or programmed in one call of [`Store::poll`].
-pub const CHUNK_BYTES: usize = 256;
 
 /// A NOR flash: erase sets a sector's bits, programming only clears bits.
 ///

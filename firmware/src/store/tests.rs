@@ -4,6 +4,7 @@ mod content;
 mod faults;
 mod power;
 
+use crate::budget::STORE_CHUNK_BYTES;
 use hal_mips::soc::flash::model::{ModelRegs, Part};
 use hal_mips::soc::flash::{Bus16, Bus32, Nor, Region};
 
@@ -261,6 +262,6 @@ fn a_poll_reads_and_writes_a_bounded_number_of_bytes() {
     while owner.results.is_empty() {
         let before = flash.bytes;
         store.poll(Instant::ZERO, &mut flash, &mut owner);
-        assert!(flash.bytes - before <= 20 + CHUNK_BYTES as u64);
+        assert!(flash.bytes - before <= 20 + STORE_CHUNK_BYTES as u64);
     }
 }

@@ -11,18 +11,12 @@ use smoltcp::time::Instant;
 use super::log::{Found, Log, Place};
 use super::record::{self, HEAD_BYTES, Head, padded};
 use super::{
-    Boot, CHUNK_BYTES, Client, Flash, FlashError, Kind, Layout, Lost, Refused, Restored, SaveError,
-    Saved,
+    Boot, Client, Flash, FlashError, Kind, Layout, Lost, Refused, Restored, SaveError, Saved,
 };
 use crate::budget::{
-    LEASE_SAVE_INTERVAL, LEASE_SAVES_AT_ONCE, STORE_BODY_BYTES_MAX, STORE_ERASE_LOOK,
-    STORE_SAVE_TIMEOUT,
+    LEASE_SAVE_INTERVAL, LEASE_SAVES_AT_ONCE, STORE_BODY_BYTES_MAX, STORE_CHUNK_BYTES,
+    STORE_ERASE_LOOK, STORE_OFFERS_MAX, STORE_SAVE_TIMEOUT, STORE_SLOT_TRIES,
 };
-
-/// Slots of one sector that are tried in one save.
-const SLOT_TRIES: u8 = 2;
-/// Records offered to the client at boot, from the newest on.
-const OFFERS_MAX: usize = 8;
 
 /// What a save does next; `at` counts bytes that are done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +120,7 @@ impl Store {
         }
         let mut lost = log.doubtful.then_some(Lost::Damaged);
         let mut candidate = log.newest;
-        for _ in 0..OFFERS_MAX {
+        for _ in 0..STORE_OFFERS_MAX {
             let Some(found) = candidate else {
                 return Boot::Defaults(lost.unwrap_or(Lost::Empty));
             };
@@ -340,7 +334,7 @@ fn aim(log: &Log) -> Step {
 /// The piece of `body` at `at`.
 fn piece(body: &[u8], at: u32) -> &[u8] {
     let rest = &body[at as usize..];
-    &rest[..rest.len().min(CHUNK_BYTES)]
+    &rest[..rest.len().min(STORE_CHUNK_BYTES)]
 }
 
 /// `WouldBlock`: there is more to do.
@@ -458,8 +452,8 @@ impl Job {
     ) -> nb::Result<Saved, SaveError> {
         let start = log.start(sector);
         let bytes = flash.sector(start).map_or(0, |sector| sector.bytes);
-        let mut read = [0; CHUNK_BYTES];
-        let read = &mut read[..CHUNK_BYTES.min((bytes - at) as usize)];
+        let mut read = [0; STORE_CHUNK_BYTES];
+        let read = &mut read[..STORE_CHUNK_BYTES.min((bytes - at) as usize)];
         flash.read(now, start + at, read).map_err(from_flash)?;
         if read.iter().any(|&byte| byte != 0xff) {
             return Err(nb::Error::Other(SaveError::Worn));
@@ -498,7 +492,7 @@ impl Job {
     fn elsewhere(&mut self, log: &Log, error: SaveError) -> nb::Result<Saved, SaveError> {
         self.failures += 1;
         self.step = match log.room() {
-            Some(place) if self.failures < SLOT_TRIES => Step::Body { place, at: 0 },
+            Some(place) if self.failures < STORE_SLOT_TRIES => Step::Body { place, at: 0 },
             Some(_) | None if self.erased => return Err(nb::Error::Other(error)),
             Some(_) | None => Step::Erase {
                 sector: log.victim(),
@@ -517,7 +511,7 @@ fn is_stored<F: Flash>(
     (place, at): (Place, u32),
 ) -> nb::Result<bool, SaveError> {
     let piece = piece(body, at);
-    let mut read = [0; CHUNK_BYTES];
+    let mut read = [0; STORE_CHUNK_BYTES];
     let read = &mut read[..piece.len()];
     let offset = log.offset(place) + HEAD_BYTES as u32 + at;
     flash.read(now, offset, read).map_err(from_flash)?;

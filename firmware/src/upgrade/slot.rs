@@ -11,11 +11,12 @@
 //! erase. A slot is whole when header, record and payload are; the record comes last, so a cut write leaves none.
 //!
 //! The loader takes the greatest generation that is whole and confirmed or has trial marks left. An image that crashes
-//! or is reset [`TRIALS`] times before it confirms itself is thereby given up for the older one. Where nothing else is
+//! or is reset [`UPGRADE_TRIALS`] times before it confirms itself is thereby given up for the older one. Where nothing else is
 //! left, an image without marks is started all the same.
 //!
 //! Invariants: I1 the slot that runs is never erased; I2 at every moment of an upgrade one slot is whole.
 
+use crate::budget::UPGRADE_TRIALS;
 use core::fmt;
 
 use super::image::{Board, Fault, HEADER_BYTES, Header, Wanted};
@@ -29,8 +30,6 @@ pub const RECORD_AT: usize = HEADER_BYTES;
 pub const RECORD_BYTES: usize = 12;
 /// Where the trial marks begin.
 pub const TRIALS_AT: usize = 0x80;
-/// Starts that an unconfirmed image is given.
-pub const TRIALS: usize = 3;
 /// Where the confirmation is.
 pub const CONFIRMED_AT: usize = 0xc0;
 /// Where the payload begins.
@@ -102,7 +101,9 @@ impl Standing {
     pub const fn next_trial(&self) -> Option<usize> {
         match self.trials_left {
             0 => None,
-            left if !self.confirmed => Some(TRIALS_AT + (TRIALS - left as usize) * MARK_BYTES),
+            left if !self.confirmed => {
+                Some(TRIALS_AT + (UPGRADE_TRIALS - left as usize) * MARK_BYTES)
+            }
             _ => None,
         }
     }
@@ -165,13 +166,13 @@ pub fn examine(
     }
     let is_set = |at: usize| start[at..at + MARK_BYTES] == [0xff; MARK_BYTES];
     // Marks are cleared in order; one that is set behind a cleared one counts as cleared.
-    let used = (0..TRIALS)
+    let used = (0..UPGRADE_TRIALS)
         .rposition(|mark| !is_set(TRIALS_AT + mark * MARK_BYTES))
         .map_or(0, |last| last + 1);
     Ok(Standing {
         header,
         generation,
-        trials_left: (TRIALS - used) as u8,
+        trials_left: (UPGRADE_TRIALS - used) as u8,
         confirmed: !is_set(CONFIRMED_AT),
     })
 }
@@ -233,7 +234,7 @@ mod tests {
         let mut old = start(4);
         old[CONFIRMED_AT] = 0;
         let mut new = start(5);
-        for left in (1..=TRIALS).rev() {
+        for left in (1..=UPGRADE_TRIALS).rev() {
             let standing = read(&new).unwrap();
             assert_eq!(usize::from(standing.trials_left), left);
             let slots = [Some(read(&old).unwrap()), Some(standing)];

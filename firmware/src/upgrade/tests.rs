@@ -4,6 +4,7 @@ use super::image::tests::{WANTED, image, pack};
 use super::image::{HEADER_BYTES, Header};
 use super::slot::{PAYLOAD_AT, SlotFault, Standing};
 use super::*;
+use crate::budget::UPGRADE_TRIALS;
 use crate::port::{Full, Port};
 use crate::stitch::Block;
 use crate::store::RamFlash;
@@ -187,7 +188,7 @@ fn an_image_by_tftp_is_written_beside_the_running_one_and_started_on_trial() {
         bench.standing(SlotId::B).unwrap(),
     );
     assert_eq!(slot::order(&[Some(old), Some(new)])[0], Some(SlotId::B));
-    assert!(!new.confirmed && usize::from(new.trials_left) == slot::TRIALS);
+    assert!(!new.confirmed && usize::from(new.trials_left) == UPGRADE_TRIALS);
 }
 
 #[test]

@@ -22,7 +22,8 @@ use smoltcp::wire::{EthernetAddress, Ipv4Address};
 
 use super::{Ending, Refusal};
 use crate::budget::{
-    TFTP_BLOCK_BYTES_MAX, TFTP_DALLY, TFTP_DUPLICATE_GAP, TFTP_RETRIES, TFTP_TIMEOUT, UPGRADE_ARMED,
+    TFTP_BLOCK_BYTES_MAX, TFTP_DALLY, TFTP_DUPLICATE_GAP, TFTP_OPTIONS_BYTES, TFTP_RETRIES,
+    TFTP_TEXT_BYTES, TFTP_TIMEOUT, UPGRADE_ARMED,
 };
 use crate::port::Port;
 use crate::udp::{Datagram, Outgoing, SendUdp};
@@ -38,10 +39,6 @@ const ACK: u16 = 4;
 const ERROR: u16 = 5;
 const OACK: u16 = 6;
 
-/// Longest text of an error.
-const TEXT_BYTES: usize = 80;
-/// Option names and values answered: three options of at most 7 + 1 + 10 + 1 bytes.
-const OPTIONS_BYTES: usize = 64;
 const BLOCK_BYTES: u16 = 512;
 
 /// Error codes of RFC 1350.
@@ -61,8 +58,8 @@ enum Code {
 #[derive(Clone, Debug)]
 enum Answer {
     Ack(u16),
-    Options(String<OPTIONS_BYTES>),
-    Error(Code, String<TEXT_BYTES>),
+    Options(String<TFTP_OPTIONS_BYTES>),
+    Error(Code, String<TFTP_TEXT_BYTES>),
 }
 
 /// Who sends.

@@ -14,7 +14,7 @@
 //! A block is SOH (128 bytes) or STX (1024), its number, the number's complement, the bytes, CRC-16 high byte first.
 //! Units: bytes.
 //! Invariants: I1 blocks are handed out in order, each once.
-//! Bounds: at most [`ANSWER_BYTES`] to send a call; every wait ends.
+//! Bounds: at most [`XMODEM_ANSWER_BYTES`] to send a call; every wait ends.
 //! Budget: one block, 1029 bytes.
 //! Not done: the one-byte checksum of 1977 and YMODEM-g.
 
@@ -23,12 +23,10 @@ use smoltcp::time::Instant;
 
 use super::Ending;
 use crate::budget::{
-    UPGRADE_ARMED, XMODEM_ASK_INTERVAL, XMODEM_BLOCK_TIMEOUT, XMODEM_BYTE_TIMEOUT, XMODEM_RETRIES,
+    UPGRADE_ARMED, XMODEM_ANSWER_BYTES, XMODEM_ASK_INTERVAL, XMODEM_BLOCK_TIMEOUT,
+    XMODEM_BYTE_TIMEOUT, XMODEM_RETRIES,
 };
 use crate::crc::crc16;
-
-/// Most bytes to send after a call.
-pub const ANSWER_BYTES: usize = 16;
 
 const SOH: u8 = 0x01;
 const STX: u8 = 0x02;
@@ -85,7 +83,7 @@ pub enum Taken<'a> {
 pub struct Receiver {
     state: State,
     block: Vec<u8, { LONG_BYTES + FRAME_BYTES }>,
-    answer: Vec<u8, ANSWER_BYTES>,
+    answer: Vec<u8, XMODEM_ANSWER_BYTES>,
     /// What was said last, to be said again.
     last: u8,
     /// The number of the next block.
@@ -133,7 +131,7 @@ impl Receiver {
     }
 
     /// What is to be sent; once.
-    pub fn take_answer(&mut self) -> Vec<u8, ANSWER_BYTES> {
+    pub fn take_answer(&mut self) -> Vec<u8, XMODEM_ANSWER_BYTES> {
         core::mem::take(&mut self.answer)
     }
 

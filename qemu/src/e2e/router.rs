@@ -204,10 +204,11 @@ fn names(stage: &mut Stage) -> Result<String> {
         let text = stage.dig(&["here.zone.test"])?;
         ensure!(text.contains(&address), "{}", one_line(&text));
     }
-    let asked = stage.asked("here.zone.test") - asked;
+    let before = asked;
+    let asked = stage.asked("here.zone.test") - before;
     ensure!(
-        asked <= 1,
-        "the provider was asked {asked} times for three answers"
+        asked <= 1 && before + asked > 0,
+        "the provider was asked {asked} times for three answers, {before} times before"
     );
     let file = stage.serve("small.html", 5000)?;
     let out = stage.curl("client", "http://www.origin.test/small.html", &[])?;
@@ -274,7 +275,7 @@ fn change(stage: &mut Stage, soon: &Provider) -> Result<String> {
     super::oracle::same_file(&out, &file)?;
     let entries = stage.origins.since(NGINX, mark)?;
     ensure!(
-        entries.iter().all(|entry| entry.address == OTHER_WAN_A),
+        !entries.is_empty() && entries.iter().all(|entry| entry.address == OTHER_WAN_A),
         "{}",
         super::oracle::summary(&entries)
     );

@@ -177,12 +177,14 @@ fn on_large_stack<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) 
 
 #[test]
 fn every_fault_is_stood_once_plain_and_once_with_the_neighbour() {
-    let wrong = on_large_stack(|| {
-        let mut wrong = Vec::new();
+    let (wrong, stitched) = on_large_stack(|| {
+        let (mut wrong, mut stitched) = (Vec::new(), [0, 0]);
         for (number, fault) in scenario::FAULTS.iter().enumerate() {
             for plain in [true, false] {
                 let seed = 2_000 + number as u64;
-                let (_, texts) = super::run_seed(fault, seed, plain, &TraceTo::default());
+                let (report, texts) = super::run_seed(fault, seed, plain, &TraceTo::default());
+                let count = report.counters[0].get("exchange.stitched");
+                stitched[usize::from(plain)] += usize::from(count.is_some_and(|count| *count > 0));
                 wrong.extend(
                     texts
                         .iter()
@@ -190,9 +192,17 @@ fn every_fault_is_stood_once_plain_and_once_with_the_neighbour() {
                 );
             }
         }
-        wrong
+        (wrong, stitched)
     });
     assert!(wrong.is_empty(), "{wrong:#?}");
+    // Plain is plain, and with the neighbour most faults meet a download that is split.
+    assert_eq!(stitched[1], 0);
+    assert!(
+        stitched[0] * 2 > scenario::FAULTS.len(),
+        "{} of {} runs split a download",
+        stitched[0],
+        scenario::FAULTS.len()
+    );
 }
 
 /// Seeds that failed once, with what it was.
@@ -304,6 +314,9 @@ fn runs(name: &'static str, seeds: std::ops::Range<u64>) -> (Vec<String>, usize)
             let count = report.counters[0].get("exchange.stitched");
             stitched += usize::from(count.is_some_and(|count| *count > 0));
             wrong.extend(texts.iter().map(|text| format!("{name} {seed}: {text}")));
+            let refused = report.consoles.iter().flat_map(|console| console.lines());
+            let refused = refused.filter(|line| line.contains("error:"));
+            wrong.extend(refused.map(|line| format!("{name} {seed}: {line}")));
         }
         (wrong, stitched)
     })
@@ -324,8 +337,24 @@ fn a13_a_storm_of_requests_is_answered_and_asks_the_origin_for_no_more() {
 
 #[test]
 fn s5_after_a_reset_old_flows_end_and_new_ones_work() {
-    let (wrong, _) = runs("reset-a", 1..9);
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    let (whole, ended) = on_large_stack(|| {
+        let fault = scenario::fault("reset-a").expect("in the table");
+        let (mut whole, mut ended) = (0, 0);
+        for seed in 1..9 {
+            let (report, wrong) = super::run_seed(fault, seed, false, &TraceTo::default());
+            assert!(wrong.is_empty(), "{seed}: {wrong:#?}");
+            for outcome in report.outcomes[0].iter().flatten() {
+                let count = if outcome.end == End::Whole {
+                    &mut whole
+                } else {
+                    &mut ended
+                };
+                *count += 1;
+            }
+        }
+        (whole, ended)
+    });
+    assert!(whole > 0 && ended > 0, "{whole} whole, {ended} ended");
 }
 
 #[test]

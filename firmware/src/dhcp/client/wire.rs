@@ -15,13 +15,11 @@ use smoltcp::wire::{
 
 use super::reply::{Kind, Reply, option};
 use super::{CLIENT_PORT, Lease, SERVER_PORT};
-use crate::budget::FRAME_BYTES_MAX;
+use crate::budget::{DHCP_FRAME_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::port::{Egress, Full, Port};
 
 /// Ethernet, IPv4 and UDP header, bytes.
 pub(super) const HEADERS: usize = 14 + 20 + 8;
-/// The largest frame in or out of the socket: 240 bytes of DHCP and a few options.
-pub(super) const FRAME_MAX: usize = 400;
 /// A frame with an ARP message.
 const ARP_FRAME: usize = 14 + 28;
 
@@ -97,9 +95,9 @@ impl phy::RxToken for Incoming<'_> {
 
 impl<E: Egress> phy::TxToken for Outgoing<'_, '_, E> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        // Its messages have no option of variable length but the list above: `FRAME_MAX` holds them.
-        let mut frame = [0; FRAME_MAX];
-        let frame = &mut frame[..len.min(FRAME_MAX)];
+        // Its messages have no option of variable length but the list above: `DHCP_FRAME_BYTES_MAX` holds them.
+        let mut frame = [0; DHCP_FRAME_BYTES_MAX];
+        let frame = &mut frame[..len.min(DHCP_FRAME_BYTES_MAX)];
         let result = f(frame);
         self.0.send(frame);
         result

@@ -93,8 +93,8 @@ impl<const RX: usize> Endpoint<RX> {
         // RFC 7323, 2.2: the window of a SYN is not scaled.
         let window = u32::from(segment.window);
         let mut config = SenderConfig::new(self.isn.wrapping_add(1), mss, window, shift, self.sack);
-        config.give_up = GIVE_UP;
-        config.rto_max = RTO_MAX;
+        config.give_up = PEER_TCP_GIVE_UP;
+        config.rto_max = PEER_TCP_RTO_MAX;
         self.sender = Sender::new(config, now);
         self.state = State::SynReceived;
         self.syn_due = true;
@@ -126,7 +126,7 @@ impl<const RX: usize> Endpoint<RX> {
             }
             self.state = State::Established;
             self.tries = 0;
-            self.timer = Some(now + KEEP_ALIVE_AFTER);
+            self.timer = Some(now + PEER_TCP_KEEP_ALIVE_AFTER);
         }
         let count = usize::from(segment.options.sack_count).min(SACK_BLOCKS_MAX);
         let mut sack = [(0, 0); SACK_BLOCKS_MAX];
@@ -152,7 +152,7 @@ impl<const RX: usize> Endpoint<RX> {
             match self.state {
                 State::FinWait1 => {
                     self.state = State::FinWait2;
-                    self.timer = Some(now + LINGER);
+                    self.timer = Some(now + PEER_TCP_LINGER);
                 }
                 State::Closing => self.time_wait(now),
                 State::LastAck => {
@@ -214,7 +214,7 @@ impl<const RX: usize> Endpoint<RX> {
         if self.unacked >= 2 || taken == 0 {
             self.ack_due = AckDue::Now;
         } else if self.ack_due == AckDue::No {
-            self.ack_due = AckDue::At(now + ACK_DELAY);
+            self.ack_due = AckDue::At(now + PEER_TCP_ACK_DELAY);
         }
     }
 
@@ -240,12 +240,12 @@ impl<const RX: usize> Endpoint<RX> {
 
     pub(super) fn time_wait(&mut self, now: Instant) {
         self.state = State::TimeWait;
-        self.timer = Some(now + LINGER);
+        self.timer = Some(now + PEER_TCP_LINGER);
     }
 
     pub(super) fn challenge(&mut self, now: Instant) {
         if now >= self.challenge_at {
-            self.challenge_at = now + CHALLENGE_EVERY;
+            self.challenge_at = now + PEER_TCP_CHALLENGE_EVERY;
             self.ack_due = AckDue::Now;
         }
     }
@@ -255,9 +255,9 @@ impl<const RX: usize> Endpoint<RX> {
         match self.state {
             State::Established | State::CloseWait => {
                 self.tries = 0;
-                self.timer = Some(now + KEEP_ALIVE_AFTER);
+                self.timer = Some(now + PEER_TCP_KEEP_ALIVE_AFTER);
             }
-            State::FinWait2 => self.timer = Some(now + LINGER),
+            State::FinWait2 => self.timer = Some(now + PEER_TCP_LINGER),
             State::Closed
             | State::Listen
             | State::SynReceived

@@ -1,5 +1,6 @@
 //! The endpoint against a smoltcp client over lossy lines, in virtual time.
 
+use smoltcp::time::Duration;
 use std::vec;
 use std::vec::Vec;
 

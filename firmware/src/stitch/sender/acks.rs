@@ -165,12 +165,15 @@ impl Sender {
     /// A segment sent once arrived although bytes up to `distance` behind it had come first.
     pub(super) fn on_reordering(&mut self, distance: u32) {
         let segments = distance / self.mss + 1;
-        self.dup_threshold = self.dup_threshold.max(segments).min(DUP_THRESHOLD_MAX);
+        self.dup_threshold = self
+            .dup_threshold
+            .max(segments)
+            .min(SENDER_DUP_THRESHOLD_MAX);
     }
 
     pub(super) fn find_losses(&mut self, now: Instant) {
         if self.board.take_hasty() {
-            self.dup_threshold = (2 * self.dup_threshold).min(DUP_THRESHOLD_MAX);
+            self.dup_threshold = (2 * self.dup_threshold).min(SENDER_DUP_THRESHOLD_MAX);
         }
         let margin = (self.dup_threshold - 1) * self.mss;
         if let Some(reached) = self.board.reached()
@@ -193,14 +196,14 @@ impl Sender {
             if self.reorder.is_none()
                 && let Some(reached) = self.board.reached()
             {
-                let rtt = self.rtt.smoothed().unwrap_or(ACK_DELAY_MAX);
+                let rtt = self.rtt.smoothed().unwrap_or(SENDER_ACK_DELAY_MAX);
                 // On a path that was seen to reorder, the wait is a whole round trip.
                 let quarter = if self.dup_threshold > DUP_THRESHOLD {
                     rtt
                 } else {
                     rtt / 4
                 };
-                self.reorder = Some((now + quarter.max(REORDER_WAIT_MIN), reached));
+                self.reorder = Some((now + quarter.max(SENDER_REORDER_WAIT_MIN), reached));
             }
         } else {
             self.reorder = None;

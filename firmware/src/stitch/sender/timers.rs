@@ -29,7 +29,7 @@ impl Sender {
             if let Some(rtt) = self.rtt.smoothed() {
                 let mut wait = (rtt * 2).max(self.rtt.rto(0) / 2);
                 if self.flight() <= self.mss {
-                    wait += ACK_DELAY_MAX;
+                    wait += SENDER_ACK_DELAY_MAX;
                 }
                 if wait < rto {
                     self.wait = Wait::TailProbe;
@@ -86,7 +86,7 @@ impl Sender {
     pub(super) fn on_no_answer(&mut self, now: Instant) {
         // RFC 9293, 3.8.3: R2.
         self.attempts = self.attempts.saturating_add(1);
-        if self.attempts > ATTEMPTS_MIN && now - self.progress_at >= self.give_up {
+        if self.attempts > SENDER_ATTEMPTS_MIN && now - self.progress_at >= self.give_up {
             self.dead = true;
             return;
         }

@@ -1,5 +1,6 @@
 //! What goes into a sender and what comes out.
 
+use crate::budget::{SENDER_FLIGHT_BYTES_MAX, SENDER_GIVE_UP, SENDER_RTO_MAX, SENDER_RTO_MIN};
 use smoltcp::time::Duration;
 
 use super::LossResponse;
@@ -25,8 +26,7 @@ pub struct SenderConfig {
     pub flight_max: u32,
     /// What a loss does to the congestion window.
     pub loss_response: LossResponse,
-    /// Least retransmission timeout. RFC 6298 says 1 s; 200 ms is above every delayed ACK in use
-    /// (Linux 40 ms, Windows and macOS up to 200 ms) and what other stacks do.
+    /// Least retransmission timeout.
     pub rto_min: Duration,
     /// Largest timeout after backing off; RFC 6298 wants 60 s, one hop to a known neighbour less.
     pub rto_max: Duration,
@@ -53,12 +53,12 @@ impl SenderConfig {
             peer_shift,
             sack,
             initial_cwnd: 0,
-            flight_max: 1 << 20,
+            flight_max: SENDER_FLIGHT_BYTES_MAX,
             loss_response: LossResponse::Measured,
-            rto_min: Duration::from_millis(200),
-            rto_max: Duration::from_secs(60),
+            rto_min: SENDER_RTO_MIN,
+            rto_max: SENDER_RTO_MAX,
             rtt: None,
-            give_up: Duration::from_secs(100),
+            give_up: SENDER_GIVE_UP,
         }
     }
 }

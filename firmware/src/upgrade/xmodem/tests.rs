@@ -269,7 +269,7 @@ proptest! {
                 receiver.accept(at(ms as i64));
             }
             receiver.poll(at(ms as i64));
-            prop_assert!(receiver.take_answer().len() <= ANSWER_BYTES);
+            prop_assert!(receiver.take_answer().len() <= XMODEM_ANSWER_BYTES);
         }
     }
 }
