@@ -15,6 +15,7 @@ pub mod size;
 /// Which instructions the image has, and whether the CPU has them.
 pub mod isa;
 
+/// Keeps every bound of the firmware in its budget.
 #[cfg(test)]
 mod bounds;
 

@@ -96,11 +96,12 @@ impl Router<'_> {
         frame: &[u8],
         out: &mut E,
     ) -> Verdict {
+        const OTHERS: [Port; 2] = [Port::Lan, Port::Air];
         if !packet.transport_checksum_ok(frame) {
             return self.drop(Counter::TransportChecksum);
         }
         self.counts.bump(Counter::Local);
-        let taken: Vec<Ipv4Cidr, 2> = [Port::Lan, Port::Air]
+        let taken: Vec<Ipv4Cidr, { OTHERS.len() }> = OTHERS
             .into_iter()
             .filter_map(|port| self.addresses[port.index()].cidr)
             .collect();
