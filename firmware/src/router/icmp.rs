@@ -534,6 +534,7 @@ fn adjust(bytes: &mut [u8], at: usize, delta: Delta, udp: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use smoltcp::time::Duration;
 
     #[test]
     fn d12_a_host_that_provokes_errors_takes_none_of_anothers() {
