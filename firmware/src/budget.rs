@@ -321,8 +321,13 @@ pub const UPGRADE_TRANSFER_MAX: Duration = Duration::from_secs(600);
 /// A new image that has run so long is confirmed; a crash before that counts as a failed trial. Longer than a boot with
 /// DHCP takes, shorter than people wait before they pull the plug.
 pub const UPGRADE_CONFIRM_AFTER: Duration = Duration::from_secs(60);
-/// Bytes of flash programmed or read back in one turn of the main loop: about a millisecond on NOR flash.
-pub const UPGRADE_CHUNK_BYTES: usize = 256;
+/// Bytes of flash programmed or read back by one step of an upgrade; the driver goes on with what takes long. A power of
+/// two, so that no step crosses the border of a sector or of a larger write buffer.
+pub const UPGRADE_CHUNK_BYTES: usize = 1024;
+/// How long steps of an upgrade may follow one another within a turn of the main loop. With the step that is under way
+/// when it is over (half a millisecond of bus cycles) less than the 64 receive slots of a card last at 100 Mbit/s in
+/// full frames: who is upgraded forwards on.
+pub const UPGRADE_TURN: Duration = Duration::from_millis(1);
 /// Largest TFTP block agreed to: an Ethernet frame without fragments (1500 - 20 - 8 - 4), bytes.
 pub const TFTP_BLOCK_BYTES_MAX: u16 = 1468;
 /// Silence after which TFTP's last answer is sent again, unless the sender asks for another time.
@@ -537,8 +542,9 @@ pub const CONSOLE_WORDS_MAX: usize = 6;
 pub const CONSOLE_OUTPUT_BYTES: usize = 8192;
 /// Frames taken from one card before the next has its turn: a quarter of its ring.
 pub const RECEIVE_BURST: usize = 16;
-/// Console bytes read, and bytes of console and of log sent, in one turn: four times the UART's queue.
-pub const SERIAL_BURST_BYTES: usize = 64;
+/// Console bytes read, and bytes of console and of log sent, in one turn. A UART holds 16, and 115200 bit/s are 12 in a
+/// millisecond; a line that knows no such limit may take as long as a burst of frames.
+pub const SERIAL_BURST_BYTES: usize = 256;
 /// Timings taken at boot for the random numbers: half a bit each would make a key.
 pub const JITTER_READINGS: usize = 512;
 /// Longest wait for console output before a reboot that was asked for, µs: [`CONSOLE_OUTPUT_BYTES`] take 0.7 s.

@@ -144,8 +144,10 @@ impl Built {
 /// The image of a firmware's ELF as `upgrade` takes it: header and loadable bytes.
 ///
 /// # Errors
-/// Not an ELF, or nothing that a router would take.
+/// Not an ELF, large initialised data (which would make it too long, and is the reason to be told then), or nothing
+/// that a router would take.
 pub fn pack(elf: &[u8]) -> anyhow::Result<Vec<u8>> {
+    size::Report::read(elf)?.check_initialised()?;
     let (load, payload) = size::loadable(elf)?;
     let entry = ElfFile32::<Endianness>::parse(elf)?.entry();
     let header = Header {

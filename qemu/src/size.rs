@@ -13,6 +13,8 @@ use std::fmt;
 const BOARDS: [(&str, u64); 2] = [("8 MiB", 8 << 20), ("16 MiB", 16 << 20)];
 /// How many of the largest symbols are shown.
 const SYMBOLS_SHOWN: usize = 12;
+/// Initialised data beyond this is a mistake: what the router remembers is all zero at start and takes no byte of the image.
+const INITIALISED_BYTES_MAX: u64 = 8 << 10;
 /// A flat file larger than this is a linker script gone wrong, not an image.
 const FLAT_BYTES_MAX: u64 = 64 << 20;
 
@@ -31,6 +33,13 @@ pub struct Section {
     pub in_file: bool,
 }
 
+impl Section {
+    /// Written by the program, its first value in the file.
+    const fn is_initialised(&self) -> bool {
+        self.writable && self.in_file
+    }
+}
+
 /// What an image consists of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -40,6 +49,8 @@ pub struct Report {
     pub symbols: Vec<(u64, String)>,
     /// Bytes that the linker script set aside for the stack outside any section.
     pub stack: u64,
+    /// The largest symbols that are written and whose first value is in the file, largest first: bytes, name.
+    pub initialised: Vec<(u64, String)>,
     /// The bytes that are loaded, gaps filled with zeros.
     pub flat: Vec<u8>,
 }
@@ -68,18 +79,14 @@ impl Report {
             }
         }
         report.sections.sort_by_key(|section| section.address);
-        report.symbols = elf
-            .symbols()
-            .filter(|symbol| matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Data))
-            .filter_map(|symbol| {
-                let name = rustc_demangle::demangle(symbol.name().ok()?);
-                (symbol.size() > 0).then(|| (symbol.size(), format!("{name:#}")))
-            })
-            .collect();
-        report
-            .symbols
-            .sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-        report.symbols.truncate(SYMBOLS_SHOWN);
+        report.symbols = largest(&elf, |_| true);
+        report.initialised = largest(&elf, |address| {
+            let mut places = report
+                .sections
+                .iter()
+                .filter(|place| place.is_initialised());
+            places.any(|place| (place.address..place.address + place.size).contains(&address))
+        });
         report.stack = report.stack_outside(&elf);
         report.flat = flat(&elf)?.1;
         Ok(report)
@@ -115,12 +122,54 @@ impl Report {
         constant.map(|section| section.size).sum()
     }
 
+    /// Whether the image is free of large initialised data.
+    ///
+    /// # Errors
+    /// It is not: which symbol is the largest of it, and what to look for.
+    pub fn check_initialised(&self) -> anyhow::Result<()> {
+        let initialised = self
+            .sections
+            .iter()
+            .filter(|section| section.is_initialised());
+        let bytes: u64 = initialised.map(|section| section.size).sum();
+        if bytes <= INITIALISED_BYTES_MAX {
+            return Ok(());
+        }
+        let (size, name) = match self.initialised.first() {
+            Some((size, name)) => (*size, name.as_str()),
+            None => (0, "without a name"),
+        };
+        anyhow::bail!(
+            "the image carries {bytes} bytes of initialised data, at most {INITIALISED_BYTES_MAX} are expected; the \
+             largest is `{name}` with {size} bytes. A static is kept out of the image only if every byte of its first \
+             value is zero: look in what its `new` or `EMPTY` builds, and in what was added to it lately, for a number that \
+             is not 0, a `true`, a reference, an `Option` whose `None` or an enum whose first state is not 0 in memory; \
+             reorder the variants, or give the value at start"
+        )
+    }
+
     /// Bytes of RAM that the program writes to: data, zeroed data, stack.
     #[must_use]
     pub fn static_bytes(&self) -> u64 {
         let writable = self.sections.iter().filter(|section| section.writable);
         writable.map(|section| section.size).sum::<u64>() + self.stack
     }
+}
+
+/// The largest symbols at addresses that `wanted` takes, largest first.
+fn largest(elf: &ElfFile32<'_, Endianness>, wanted: impl Fn(u64) -> bool) -> Vec<(u64, String)> {
+    let mut symbols: Vec<_> = elf
+        .symbols()
+        .filter(|symbol| matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Data))
+        .filter(|symbol| symbol.size() > 0 && wanted(symbol.address()))
+        .filter_map(|symbol| {
+            let name = rustc_demangle::demangle(symbol.name().ok()?);
+            Some((symbol.size(), format!("{name:#}")))
+        })
+        .collect();
+    symbols.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    symbols.truncate(SYMBOLS_SHOWN);
+    symbols
 }
 
 /// Where the loadable bytes of an ELF begin, and those bytes, gaps filled with zeros.
@@ -238,6 +287,33 @@ mod tests {
         assert!(
             text.contains("of 16 MiB       56.2 % with the code in RAM: fits"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn a_static_that_is_not_all_zero_fails_the_build_by_its_name() {
+        let image = |size| Report {
+            sections: vec![
+                section(".text", 600_000, false),
+                Section {
+                    in_file: true,
+                    ..section(".data", size, true)
+                },
+                section(".bss", 8 << 20, true),
+            ],
+            symbols: vec![(600_000, "main".to_owned())],
+            initialised: vec![(size - 10, "malta::MEMORY".to_owned())],
+            ..Report::default()
+        };
+        assert!(image(INITIALISED_BYTES_MAX).check_initialised().is_ok());
+        let said = image(7 << 20).check_initialised().unwrap_err().to_string();
+        assert!(
+            said.contains("`malta::MEMORY` with 7340022 bytes"),
+            "{said}"
+        );
+        assert!(
+            said.contains("every byte of its first value is zero"),
+            "{said}"
         );
     }
 

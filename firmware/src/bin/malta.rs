@@ -13,7 +13,7 @@ use core::fmt::Write;
 
 use firmware::budget::{
     CONSOLE_OUTPUT_BYTES, GOODBYE_US, JITTER_READINGS, Memory, PANEL_INTERVAL, RECEIVE_BURST,
-    SERIAL_BURST_BYTES, STORE_ERASE_LOOK, STORE_SAVE_TIMEOUT, WATCHDOG_US,
+    SERIAL_BURST_BYTES, STORE_ERASE_LOOK, STORE_SAVE_TIMEOUT, UPGRADE_TURN, WATCHDOG_US,
 };
 use firmware::button::{Press, ResetButton};
 use firmware::events::{Event, Text};
@@ -292,9 +292,15 @@ impl Keeper {
         self.store.poll(now(), &mut self.flash, router)
     }
 
-    /// A step of an upgrade, or of the confirmation of the image that runs.
+    /// Steps of an upgrade for [`UPGRADE_TURN`], or one of the confirmation of the image that runs.
     fn upgrade(&mut self, router: &mut Router<'_>) -> Turn {
-        router.poll_upgrade(now(), &mut self.flash)
+        let end = now() + UPGRADE_TURN;
+        loop {
+            let turn = router.poll_upgrade(now(), &mut self.flash);
+            if turn != Turn::Busy || now() >= end {
+                return turn;
+            }
+        }
     }
 
     /// Stores what waits.

@@ -1,7 +1,8 @@
 //! The router's side of an [upgrade](crate::upgrade): it lends the stitch pool, the LAN and the console's line.
 //!
 //! Calling order of a board: [`Router::set_boot`] once; then in each turn [`Router::poll_upgrade`] with its flash, which
-//! does at most one operation on it, until it says [`Turn::Reboot`].
+//! does at most one operation on it, again while it says [`Turn::Busy`] and
+//! [`UPGRADE_TURN`](crate::budget::UPGRADE_TURN) is not over; until it says [`Turn::Reboot`].
 
 use smoltcp::time::Instant;
 

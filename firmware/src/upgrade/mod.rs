@@ -175,8 +175,10 @@ pub enum Outcome {
 pub enum Turn {
     /// Nothing to do with the flash.
     Idle,
-    /// Call again soon.
+    /// Call again, in this turn too.
     Busy,
+    /// The chip is busy: call again in the next turn.
+    Waiting,
     /// Reset, once what waits to be stored is.
     Reboot,
 }
@@ -491,6 +493,7 @@ impl Upgrade {
         if let (Some(writer), Some(staging)) = (&mut self.writer, &mut self.staging) {
             match writer.poll(now, flash, staging, pool) {
                 Ok(Progress::Working) => {}
+                Ok(Progress::Waiting) => return Turn::Waiting,
                 Ok(Progress::Written) => {
                     let version = staging.header().map(|header| header.version);
                     staging.release(pool);
@@ -508,7 +511,7 @@ impl Upgrade {
         }
         if self.wants_flash(now) {
             self.confirm_running(now, flash);
-            return Turn::Busy;
+            return Turn::Waiting;
         }
         Turn::Idle
     }

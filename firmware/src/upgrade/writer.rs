@@ -7,7 +7,7 @@
 //! which makes a slot one, is written last, when the payload has been read back. A power cut at any step leaves the
 //! running slot as it is and the other one without a record (I1, I2 of [`super::slot`]).
 //!
-//! Calling order: [`Writer::poll`] until it says something else than [`Progress::Working`].
+//! Calling order: [`Writer::poll`] until it says [`Progress::Written`] or fails.
 //! Bounds: a call does one flash operation of at most [`UPGRADE_CHUNK_BYTES`], or looks at one that goes on.
 
 use smoltcp::time::Instant;
@@ -19,7 +19,7 @@ use crate::budget::UPGRADE_CHUNK_BYTES;
 use crate::stitch::Pool;
 use crate::store::{Flash, Range};
 
-const _: () = assert!(PAYLOAD_AT <= UPGRADE_CHUNK_BYTES);
+const _: () = assert!(PAYLOAD_AT <= UPGRADE_CHUNK_BYTES && UPGRADE_CHUNK_BYTES.is_power_of_two());
 
 /// What a writer does next; `at` counts bytes that are done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ enum Step {
 pub enum Progress {
     /// Call again.
     Working,
+    /// The chip is busy, or has done what it may in one call: call again in the next turn.
+    Waiting,
     /// The slot is whole, and the next start takes it.
     Written,
 }
@@ -98,7 +100,7 @@ impl Writer {
     ) -> Result<Progress, Refusal> {
         match self.advance(now, flash, staging, pool) {
             Ok(progress) => Ok(progress),
-            Err(nb::Error::WouldBlock) => Ok(Progress::Working),
+            Err(nb::Error::WouldBlock) => Ok(Progress::Waiting),
             Err(nb::Error::Other(refusal)) => Err(refusal),
         }
     }
@@ -112,7 +114,10 @@ impl Writer {
     ) -> nb::Result<Progress, Refusal> {
         let place = self.slots[self.target.index()];
         let mut chunk = [0; UPGRADE_CHUNK_BYTES];
-        let step = |at: u32, end: u32| (end - at).min(UPGRADE_CHUNK_BYTES as u32);
+        let step = |at: u32, end: u32| {
+            let chunk = UPGRADE_CHUNK_BYTES as u32;
+            (end - at).min(chunk - (PAYLOAD_AT as u32 + at) % chunk)
+        };
         // Whole words; `Staging::read` fills up with what erased flash holds.
         let end = self.header.length.next_multiple_of(4);
         self.step = match self.step {

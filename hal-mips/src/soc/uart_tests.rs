@@ -16,7 +16,7 @@ struct Model {
     divisor: [u8; 2],
     lcr: u8,
     ier: u8,
-    fifos_on: bool,
+    fcr: u8,
     lost: usize,
     /// Looks at the status after which the transmitter sends one byte; 0: it never does.
     looks_a_byte: u32,
@@ -60,14 +60,14 @@ impl Regs for &mut Model {
             (DATA, true) => self.divisor[0] = value,
             (IER, true) => self.divisor[1] = value,
             (DATA, false) => {
-                if self.fifos_on && self.fifo.len() == FIFO_BYTES {
+                if self.fcr & 1 != 0 && self.fifo.len() == FIFO_BYTES {
                     self.lost += 1;
                 } else {
                     self.fifo.push_back(value);
                 }
             }
             (IER, false) => self.ier = value,
-            (FCR, _) => self.fifos_on = value & 1 != 0,
+            (FCR, _) => self.fcr = value,
             (LCR, _) => self.lcr = value,
             (MCR, _) => {}
             (other, _) => panic!("write of register {other}"),
@@ -89,8 +89,8 @@ fn bring_up_sets_the_line_and_leaves_the_divisor_latch() {
     Uart::new(&mut model, 0x0102);
     assert_eq!(model.divisor, [2, 1]);
     assert_eq!(
-        (model.lcr, model.ier, model.fifos_on),
-        (LCR_8N1, IER_RECEIVED, true)
+        (model.lcr, model.ier, model.fcr),
+        (LCR_8N1, IER_RECEIVED, FCR_ON)
     );
 }
 

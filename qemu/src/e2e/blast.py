@@ -1,7 +1,8 @@
-"""Frames that no decent host sends: blast.py DEVICE ROUTER-MAC KIND SECONDS [COUNT RATE REMOTE].
+"""Frames that no decent host sends: blast.py DEVICE ROUTER-MAC KIND SECONDS [COUNT RATE REMOTE|ADDRESS [SOURCE]].
 
-KIND is `odd` (short, long, tagged, with lying lengths, PAUSE; as fast as they go) or `flows` (COUNT SYNs of as many new
-flows to REMOTE, RATE a second). Prints how many frames went out.
+KIND is `odd` (short, long, tagged, with lying lengths, PAUSE; as fast as they go), `flows` (COUNT SYNs of as many new
+flows to REMOTE, RATE a second) or `ports` (COUNT datagrams, one to each UDP port of ADDRESS from 0 on, RATE a second, from
+SOURCE, an address that nobody has). Prints how many frames went out; of `ports` also how many frames came back.
 """
 import random
 import socket
@@ -107,4 +108,38 @@ def flows():
     return sent
 
 
-print(odd() if kind == "odd" else flows())
+def ports():
+    count, rate, target, source = int(sys.argv[5]), int(sys.argv[6]), sys.argv[7], sys.argv[8]
+    # Whatever the router sends to the source: an answer by UDP, an ICMP error, or a question for its MAC address.
+    ears = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    ears.bind((device, 0))
+    ears.setblocking(False)
+    wanted, heard = socket.inet_aton(source), 0
+
+    def listen():
+        nonlocal heard
+        while True:
+            try:
+                frame, place = ears.recvfrom(2048)
+            except BlockingIOError:
+                return
+            # Not what this program sends itself.
+            if place[2] != socket.PACKET_OUTGOING and frame[6:12] == router and wanted in frame[14:]:
+                heard += 1
+
+    sent, start = 0, time.monotonic()
+    while sent < count and time.monotonic() < start + seconds:
+        due = min(count, int((time.monotonic() - start) * rate))
+        while sent < due:
+            udp = struct.pack("!HHHH", 40000 + sent % 20000, sent, 26, 0) + any_bytes(18)
+            sent += send(ether(0x0800, ip(source, target, 17, udp)))
+        listen()
+        time.sleep(0.001)
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        listen()
+        time.sleep(0.01)
+    return f"{sent} {heard}"
+
+
+print({"odd": odd, "flows": flows, "ports": ports}[kind]())

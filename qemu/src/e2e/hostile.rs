@@ -26,14 +26,31 @@ const MIB: u64 = 1 << 20;
 const FLOWS: &str = "100000";
 /// How many of them a second.
 const FLOWS_A_SECOND: &str = "8000";
-/// What an established transfer must keep of its rate on a machine that others use too, percent; 95 is asked for.
-const KEPT_PERCENT: f64 = 80.0;
+/// What an established transfer keeps of its rate, percent.
+const KEPT_PERCENT: f64 = 95.0;
+/// Pairs of downloads, one alone and one in the flood, until the best in the flood keeps that much of the best alone.
+const FLOOD_ROUNDS_MAX: u32 = 4;
+/// What the best download alone must reach, or the machine is too busy to tell anything, bytes a second: 85 % of the
+/// 8 Mbit/s of the line less the headers of full segments.
+const ALONE_BYTES_S_MIN: f64 = 0.85 * 1e6 * 1448.0 / 1514.0;
+/// UDP ports there are.
+const PORTS: u64 = 1 << 16;
+/// Datagrams to them a second: a third of what the line carries.
+const PORTS_A_SECOND: &str = "6000";
+/// Of the datagrams those that the router's own services look at before they drop them: DHCP's client, and what asks.
+const PORTS_SERVED_MAX: u64 = 16;
+/// Attempts to bring one datagram to every port: a busy machine loses some on the way.
+const PORTS_TRIES: u32 = 3;
 
 /// See each name.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "a1: a scan of all ports from the WAN finds nothing open while a download goes on",
         run: a1_scan_from_wan,
+    },
+    Scenario {
+        name: "a1: a datagram from the WAN to each of the 65,536 UDP ports is dropped without a word",
+        run: a1_every_udp_port,
     },
     Scenario {
         name: "a2: a scan from the LAN finds DHCP and DNS only",
@@ -152,6 +169,31 @@ fn a1_scan_from_wan(stage: &mut Stage) -> Result<String> {
     Ok("nothing; 8 MiB arrived meanwhile".to_owned())
 }
 
+/// The router's own count says that the datagrams came to it; nmap would take hours for this.
+fn a1_every_udp_port(stage: &mut Stage) -> Result<String> {
+    let [_lan, wan, _air] = plan::router_macs(0);
+    let count = PORTS.to_string();
+    let rest = ["ports", "60", &count, PORTS_A_SECOND, WAN_A, NOBODY];
+    let command = stage.blast("wan-a", &wan, &rest)?;
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    let mut seen = 0;
+    for _ in 0..PORTS_TRIES {
+        let before = stage.dropped_from_wan()?;
+        let said = stage.world.exec("origin", &command, FLOOD_LIMIT)?.good()?;
+        ensure!(
+            said.trim() == format!("{count} 0"),
+            "sent and came back: {}",
+            said.trim()
+        );
+        seen = stage.dropped_from_wan()? - before;
+        if seen + PORTS_SERVED_MAX >= PORTS {
+            stage.same_boot("a")?;
+            return Ok(format!("{seen} dropped, nothing came back"));
+        }
+    }
+    anyhow::bail!("of {count} datagrams only {seen} came to be dropped")
+}
+
 fn a2_scan_from_lan(stage: &mut Stage) -> Result<String> {
     let tcp = scan(&["-sS", "-p-"], "4000", LAN);
     let mut open = scanned(&mut stage.world, "client", &tcp)?;
@@ -194,6 +236,19 @@ fn a2_scan_from_air(stage: &mut Stage) -> Result<String> {
 }
 
 impl Stage {
+    /// How many packets router a has dropped that no flow and no service of its own wanted.
+    fn dropped_from_wan(&self) -> Result<u64> {
+        let counters = self.world.console("a", "counters router")?;
+        let value = |name: &str| {
+            counters.lines().find_map(|line| {
+                let (key, value) = line.trim().split_once('=')?;
+                (key == format!("router.{name}")).then(|| value.parse().unwrap_or(0))
+            })
+        };
+        // A counter that is 0 is not shown.
+        Ok(value("no-flow").unwrap_or(0) + value("local-unwanted").unwrap_or(0))
+    }
+
     /// The script of frames, as a command for a host.
     fn blast(&self, device: &str, mac: &str, rest: &[&str]) -> Result<Vec<String>> {
         let script = self.world.file("blast.py");
@@ -291,26 +346,32 @@ fn flood(stage: &mut Stage) -> Result<String> {
     // Plain forwarding: the entry of a flow is what the flood is after.
     stage.accelerate(false)?;
     let before = memory(stage)?;
-    let mut kept = 0.0;
-    let mut result = Ok(());
-    // A second time if another program had the machine during one of the two downloads.
-    for _ in 0..2 {
-        result = (|| {
-            let alone = download(stage)?;
+    let (mut alone, mut flooded) = (0.0_f64, 0.0_f64);
+    let mut rounds = || -> Result<f64> {
+        for round in 1.. {
+            // Another program can only take from a rate: the best of each kind is the nearest to the router's own.
+            alone = alone.max(download(stage)?);
             let flooding = stage.world.spawn("client", &command)?;
             let speed = download(stage)?;
             let sent = flooding.wait(FLOOD_LIMIT)?.good()?;
-            ensure!(sent.trim() == FLOWS, "only {} SYNs went out", sent.trim());
-            kept = 100.0 * speed / alone;
-            ensure!(kept >= KEPT_PERCENT, "{kept:.0} % of the rate was kept");
-            Ok(())
-        })();
-        if result.is_ok() {
-            break;
+            if sent.trim() == FLOWS {
+                flooded = flooded.max(speed);
+            }
+            let kept = 100.0 * flooded / alone;
+            if kept >= KEPT_PERCENT && alone >= ALONE_BYTES_S_MIN {
+                return Ok(kept);
+            }
+            ensure!(
+                round < FLOOD_ROUNDS_MAX,
+                "of {alone:.0} bytes a second alone {kept:.0} % were kept; of the last flood {} SYNs went out",
+                sent.trim()
+            );
         }
-    }
+        Ok(0.0)
+    };
+    let result = rounds();
     stage.accelerate(true)?;
-    result?;
+    let kept = result?;
     stage.same_boot("a")?;
     ensure!(
         memory(stage)? == before,

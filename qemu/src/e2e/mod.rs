@@ -58,6 +58,8 @@ const LAB: &[&str] = &[];
 /// After so many labs that did not start none is started any more: it takes a minute each.
 const STARTS_MAX: u32 = 2;
 const ROUTERS: [&str; 2] = ["a", "b"];
+/// How many of the slowest scenarios are named after a run.
+const SLOWEST_SHOWN: usize = 10;
 /// How long after a scenario a router may still hold something of it.
 const REST_LIMIT: Duration = Duration::from_secs(20);
 /// How far apart a router's clock and the host's may run within one lab.
@@ -87,6 +89,7 @@ pub fn run(program: &Path, filter: Option<&str>) -> Results {
     let mut results = Results::default();
     let mut stage = None;
     let mut starts_failed = 0;
+    let mut durations = Vec::new();
     let directory = image::workspace().join("target/e2e");
     let image = match image::build() {
         Ok(image) => image,
@@ -112,6 +115,7 @@ pub fn run(program: &Path, filter: Option<&str>) -> Results {
             Ok((fresh, words))
         });
         let seconds = started.elapsed().as_secs();
+        durations.push((seconds, scenario.name));
         match outcome {
             Ok((used, words)) => {
                 println!("ok      {seconds:>4} s  {}: {words}", scenario.name);
@@ -124,7 +128,26 @@ pub fn run(program: &Path, filter: Option<&str>) -> Results {
             }
         }
     }
+    print!("{}", slowest(durations));
     results
+}
+
+/// The slowest scenarios of a run, slowest last; nothing where all are seen at a glance anyway.
+fn slowest(mut durations: Vec<(u64, &str)>) -> String {
+    if durations.len() <= SLOWEST_SHOWN {
+        return String::new();
+    }
+    durations.sort();
+    let all: u64 = durations.iter().map(|(seconds, _)| seconds).sum();
+    let rest = durations.len() - SLOWEST_SHOWN;
+    let mut text = format!(
+        "the slowest of {} scenarios, {all} s in all\n",
+        durations.len()
+    );
+    for (seconds, name) in &durations[rest..] {
+        text.push_str(&format!("{seconds:>12} s  {name}\n"));
+    }
+    text
 }
 
 impl Stage {
@@ -250,5 +273,23 @@ impl Stage {
         bytes.truncate(usize::try_from(size)?);
         std::fs::write(&path, bytes).with_context(|| path.display().to_string())?;
         Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_run_the_slowest_scenarios_are_named_slowest_last() {
+        let few = [(70, "a"), (3, "b")];
+        assert_eq!(slowest(few.to_vec()), "");
+        let many = (0..SLOWEST_SHOWN as u64 + 2).map(|seconds| (100 - seconds, "x"));
+        let said = slowest(many.chain([(1, "quick")]).collect());
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines.len(), SLOWEST_SHOWN + 1);
+        assert_eq!(lines[0], "the slowest of 13 scenarios, 1135 s in all");
+        assert_eq!(lines[SLOWEST_SHOWN].trim(), "100 s  x");
+        assert!(!said.contains("quick"));
     }
 }

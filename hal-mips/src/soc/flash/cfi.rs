@@ -6,7 +6,9 @@ use super::{Bus, ProbeError};
 /// Erase regions of a chip that are understood; boot-sector chips have up to four.
 pub const REGIONS_MAX: usize = 4;
 
-/// Bounds of the time that a word may take, us; chips tell 200 to 8,000.
+/// Write buffers larger than 2^n bytes are none; chips have 32 to 1,024 bytes, and QEMU's 2,048.
+const BUFFER_EXPONENT_MAX: u32 = 16;
+/// Bounds of the time that a word or a write buffer may take, us; chips tell 200 to 8,000.
 const WORD_US: core::ops::RangeInclusive<u64> = 1_000..=100_000;
 /// Bounds of the time that a sector may take, us; chips tell 5 to 16 s.
 const ERASE_US: core::ops::RangeInclusive<u64> = 1_000_000..=30_000_000;
@@ -44,6 +46,10 @@ pub struct Identity {
     pub regions: heapless::Vec<Region, REGIONS_MAX>,
     /// Longest time of a word, us.
     pub word_us: u64,
+    /// Bytes that one write buffer takes, a power of two; 0 where there is none, or none that is used here.
+    pub buffer_bytes: u32,
+    /// Longest time of a write buffer, us.
+    pub buffer_us: u64,
     /// Longest time of a sector's erase, us.
     pub erase_us: u64,
     /// Sectors are locked at power-up and unlocked one by one.
@@ -135,6 +141,11 @@ fn read_query<B: Bus>(bus: &mut B, window_bytes: u32) -> Result<Identity, ProbeE
         (1u64 << typical.min(20)).saturating_mul(unit_us) << max.min(20)
     };
     let word_us = time(byte(query::WORD_TYPICAL), byte(query::WORD_MAX), 1);
+    let buffer_us = time(byte(query::BUFFER_TYPICAL), byte(query::BUFFER_MAX), 1);
+    let buffer_bytes = match (command_set, byte(query::BUFFER_SIZE)) {
+        (CommandSet::Intel, exponent @ 1..=BUFFER_EXPONENT_MAX) => 1 << exponent,
+        (CommandSet::Intel | CommandSet::Amd, _) => 0,
+    };
     let erase_us = match byte(query::ERASE_TYPICAL) {
         0 => *ERASE_US.end(),
         typical => time(typical, byte(query::ERASE_MAX), 1_000),
@@ -195,6 +206,8 @@ fn read_query<B: Bus>(bus: &mut B, window_bytes: u32) -> Result<Identity, ProbeE
         bytes,
         regions,
         word_us: word_us.clamp(*WORD_US.start(), *WORD_US.end()),
+        buffer_bytes,
+        buffer_us: buffer_us.clamp(*WORD_US.start(), *WORD_US.end()),
         erase_us: erase_us.clamp(*ERASE_US.start(), *ERASE_US.end()),
         locks,
     })

@@ -4,7 +4,7 @@
 //! Units: bytes from the start of the chip; µs.
 //! Invariants: I1 while nothing is under way the chip shows its array; I2 nothing below `writable_from` is erased or
 //! programmed; I3 one operation at a time, driven by its caller.
-//! Not done: chips side by side on one bus (refused), write buffers, erase suspension, the SST variant of the AMD set.
+//! Not done: chips side by side on one bus (refused), write buffers of the AMD set (the boxes' chips have none), erase suspension, the SST variant of the AMD set.
 //!
 //! An operation is started by [`Nor::erase`] or [`Nor::program`] and driven by calls with the same arguments, each of a
 //! bounded number of bus cycles, until the answer is no longer `WouldBlock`. Others are held off meanwhile, unless the
@@ -21,8 +21,10 @@ use crate::mmio::{Regs, Regs16};
 pub use cfi::{CommandSet, Identity, REGIONS_MAX, Region};
 use regs::{amd, intel};
 
-/// Words programmed in one call.
-const WORDS_PER_CALL: usize = 32;
+/// Words programmed in one call, unless a write buffer takes more.
+const WORDS_PER_CALL: u32 = 32;
+/// Most words given to a write buffer at once, however large it is: some 50 us on the bus.
+const BUFFER_WORDS_MAX: u32 = 256;
 /// Looks at a busy chip in one call while programming: a word takes some 10 us, a look 0.1 us and more.
 const LOOKS_PER_CALL: usize = 128;
 /// An operation whose caller has stayed away so long may be ended by another one, us.
@@ -133,10 +135,20 @@ struct Work {
     request: Request,
     /// Words that are done.
     done: u32,
+    /// Words behind them that the chip is busy with.
+    in_flight: u32,
     /// Since when the chip is busy with a word or a sector.
     busy_since: Option<u64>,
     /// The last call of its caller.
     called: u64,
+}
+
+/// The first word of `bytes`, which has one.
+fn word_of<B: Bus>(bytes: &[u8]) -> u32 {
+    let mut word = [0; 4];
+    let count = (B::BYTES as usize).min(bytes.len());
+    word[..count].copy_from_slice(&bytes[..count]);
+    u32::from_le_bytes(word)
 }
 
 /// What a busy chip shows.
@@ -223,36 +235,43 @@ impl<B: Bus> Nor<B> {
         self.check(offset, bytes.len(), self.writable_from)?;
         let length = bytes.len() as u32;
         let mut work = self.claim(now_us, Request::Program { offset, length })?;
-        let mut looks = LOOKS_PER_CALL;
-        for _ in 0..WORDS_PER_CALL {
-            let at = (work.done * B::BYTES) as usize;
-            let Some(next) = bytes.get(at..at + B::BYTES as usize) else {
-                break;
-            };
-            let mut datum = [0; 4];
-            datum[..next.len()].copy_from_slice(next);
-            let datum = u32::from_le_bytes(datum);
+        let (mut looks, mut words) = (LOOKS_PER_CALL, WORDS_PER_CALL);
+        while work.done < length / B::BYTES && words > 0 {
             let address = offset / B::BYTES + work.done;
-            if next.iter().all(|&byte| byte == 0xff) {
-                work.done += 1;
-                continue;
+            let left = &bytes[(work.done * B::BYTES) as usize..];
+            if work.in_flight == 0 {
+                let count = self.batch(address, left);
+                if count == 0 {
+                    work.done += 1;
+                    words -= 1;
+                    continue;
+                }
+                work.busy_since.get_or_insert(now_us);
+                if !self.start_words(address, left, count, work.done == 0) {
+                    // No write buffer is free yet.
+                    return self.settle(now_us, work, Look::Busy, self.identity.buffer_us);
+                }
+                work.in_flight = count;
             }
-            if work.busy_since.is_none() {
-                self.start_word(address, datum, work.done == 0);
-                work.busy_since = Some(now_us);
-            }
+            let datum = (work.in_flight == 1).then(|| word_of::<B>(left));
             let mut look = Look::Busy;
             while looks > 0 && matches!(look, Look::Busy) {
-                look = self.look(address, Some(datum));
+                look = self.look(address, Some(datum.unwrap_or_default()));
                 looks -= 1;
             }
             match look {
                 Look::Done => {
-                    work.done += 1;
+                    work.done += work.in_flight;
+                    words = words.saturating_sub(work.in_flight);
+                    work.in_flight = 0;
                     work.busy_since = None;
                 }
                 Look::Busy | Look::Failed(_) => {
-                    return self.settle(now_us, work, look, self.identity.word_us);
+                    let patience_us = match datum {
+                        Some(_) => self.identity.word_us,
+                        None => self.identity.buffer_us,
+                    };
+                    return self.settle(now_us, work, look, patience_us);
                 }
             }
         }
@@ -262,6 +281,41 @@ impl<B: Bus> Nor<B> {
         }
         self.end();
         Ok(())
+    }
+
+    /// How many words of `bytes`, which begin at the word `address`, are programmed at once: none where the first is left
+    /// as it is; several only where they share a write buffer, which ends at multiples of its size.
+    fn batch(&self, address: u32, bytes: &[u8]) -> u32 {
+        let to_border = match self.identity.buffer_bytes / B::BYTES {
+            0 => 1,
+            words => words - address % words,
+        };
+        let most = to_border.min(BUFFER_WORDS_MAX) as usize;
+        let written = bytes
+            .chunks_exact(B::BYTES as usize)
+            .take(most)
+            .take_while(|word| word.iter().any(|&byte| byte != 0xff));
+        // At most `BUFFER_WORDS_MAX`.
+        written.count() as u32
+    }
+
+    /// Starts the programming of `count` words; false when the chip has no write buffer free for them.
+    fn start_words(&mut self, address: u32, bytes: &[u8], count: u32, first: bool) -> bool {
+        if count == 1 {
+            self.start_word(address, word_of::<B>(bytes), first);
+            return true;
+        }
+        self.open_sector_at(address, first);
+        self.bus.write(address, intel::WRITE_BUFFER);
+        if self.bus.read(address) & intel::SR_READY == 0 {
+            return false;
+        }
+        self.bus.write(address, count - 1);
+        for (at, word) in (address..address + count).zip(bytes.chunks_exact(B::BYTES as usize)) {
+            self.bus.write(at, word_of::<B>(word));
+        }
+        self.bus.write(address, intel::CONFIRM);
+        true
     }
 
     /// Whether whole words from `offset` on are in the chip and not below `from`.
@@ -293,6 +347,7 @@ impl<B: Bus> Nor<B> {
         Ok(Work {
             request,
             done: 0,
+            in_flight: 0,
             busy_since: None,
             called: now_us,
         })
@@ -408,12 +463,7 @@ impl<B: Bus> Nor<B> {
     fn start_word(&mut self, address: u32, datum: u32, first: bool) {
         match self.identity.command_set {
             CommandSet::Intel => {
-                let offset = address * B::BYTES;
-                let starts_sector =
-                    self.identity.sector(offset).map(|(start, _)| start) == Some(offset);
-                if first || starts_sector {
-                    self.open_sector(address);
-                }
+                self.open_sector_at(address, first);
                 self.bus.write(address, intel::PROGRAM);
                 self.bus.write(address, datum);
             }
@@ -421,6 +471,14 @@ impl<B: Bus> Nor<B> {
                 self.command(amd::PROGRAM);
                 self.bus.write(address, datum);
             }
+        }
+    }
+
+    /// Opens the sector of a word that is the first of an operation or of a sector.
+    fn open_sector_at(&mut self, address: u32, first: bool) {
+        let offset = address * B::BYTES;
+        if first || self.identity.sector(offset).map(|(start, _)| start) == Some(offset) {
+            self.open_sector(address);
         }
     }
 

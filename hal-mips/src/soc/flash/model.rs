@@ -24,12 +24,14 @@ pub struct Part {
     pub locks: bool,
     /// The query lists the sectors from the top, and says so as tables of version 1.1 do.
     pub listed_from_top: bool,
+    /// Bytes of its write buffer; 0: none. Intel's set only.
+    pub buffer_bytes: usize,
     /// JEDEC codes.
     pub codes: (u32, u32),
 }
 
 impl Part {
-    /// As QEMU's Malta board: Intel's set, 32 lines, 4 MiB in sectors of 64 KiB, no codes.
+    /// As QEMU's Malta board: Intel's set, 32 lines, 4 MiB in sectors of 64 KiB, a write buffer of 2 KiB, no codes.
     pub fn malta() -> Self {
         Self {
             command_set: CommandSet::Intel,
@@ -37,6 +39,7 @@ impl Part {
             regions: vec![region(64, 0x1_0000)],
             locks: false,
             listed_from_top: false,
+            buffer_bytes: 2048,
             codes: (0, 0),
         }
     }
@@ -49,6 +52,7 @@ impl Part {
             regions: vec![region(8, 0x2000), region(63, 0x1_0000)],
             locks: false,
             listed_from_top: false,
+            buffer_bytes: 0,
             codes: (0x01, 0x22f9),
         }
     }
@@ -97,6 +101,8 @@ pub struct Faults {
     pub erase_fails: Vec<usize>,
     /// These sectors are worn: operations report success, but one bit in each 64 bytes stays 0.
     pub worn: Vec<usize>,
+    /// So many times no write buffer is free.
+    pub buffers_taken: u32,
     /// Whatever is started never ends.
     pub stuck_busy: bool,
     /// The query of nothing: no chip on the bus.
@@ -110,12 +116,23 @@ enum Mode {
     Query,
     /// Intel only.
     Status,
+    /// Intel only: no write buffer is free.
+    NoBuffer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
-    Program { at: usize, datum: u32 },
-    Erase { sector: usize },
+    Program {
+        at: usize,
+        datum: u32,
+    },
+    /// What is in the buffer.
+    Buffer {
+        at: usize,
+    },
+    Erase {
+        sector: usize,
+    },
 }
 
 /// One chip.
@@ -128,6 +145,8 @@ pub struct Chip {
     mode: Mode,
     /// Command bytes of an unfinished sequence, with their word addresses.
     cycles: Vec<(u32, u32)>,
+    /// Words on their way into the cells.
+    buffer: Vec<u32>,
     busy: Option<(Operation, u32)>,
     /// AMD: the last operation failed, until a reset.
     failed: Option<Operation>,
@@ -146,12 +165,16 @@ pub struct Chip {
     pub erases: Vec<u32>,
     /// Words programmed.
     pub words: u64,
+    /// Programming operations: of a word, or of a buffer.
+    pub programs: u64,
     /// Writes that no driver should make: to a busy or failed chip, unknown sequences.
     pub misuses: Vec<String>,
 }
 
 /// Looks that a word is busy for.
 const WORD_LOOKS: u32 = 3;
+/// Looks that a write buffer is busy for.
+const BUFFER_LOOKS: u32 = 5;
 /// Looks that a sector's erase takes.
 const ERASE_LOOKS: u32 = 7;
 
@@ -164,6 +187,7 @@ impl Chip {
             query: query(&part),
             mode: Mode::Array,
             cycles: Vec::new(),
+            buffer: Vec::new(),
             busy: None,
             failed: None,
             toggle: false,
@@ -176,6 +200,7 @@ impl Chip {
             points: 0,
             erases: vec![0; sectors.len()],
             words: 0,
+            programs: 0,
             misuses: Vec::new(),
             part,
             sectors,
@@ -283,6 +308,7 @@ impl Chip {
         match self.mode {
             Mode::Array => self.word(word as usize * self.part.bus_bytes),
             Mode::Status => self.status,
+            Mode::NoBuffer => 0,
             Mode::Query => self.query.get(word as usize).copied().map_or(0, u32::from),
             Mode::Id => match word {
                 0 => self.part.codes.0,
@@ -299,7 +325,7 @@ impl Chip {
                 self.toggle = !self.toggle;
                 let complement = match operation {
                     Operation::Program { datum, .. } => !datum & amd::DQ7,
-                    Operation::Erase { .. } => 0,
+                    Operation::Erase { .. } | Operation::Buffer { .. } => 0,
                 };
                 complement | if self.toggle { amd::DQ6 } else { 0 }
             }
@@ -343,9 +369,21 @@ impl Chip {
                 CFI_QUERY => self.mode = Mode::Query,
                 intel::CLEAR_STATUS => self.status = intel::SR_READY,
                 intel::PROGRAM | intel::ERASE | intel::LOCK_SETUP => return false,
+                intel::WRITE_BUFFER if self.part.buffer_bytes > 0 => {
+                    if self.faults.buffers_taken > 0 {
+                        self.faults.buffers_taken -= 1;
+                        self.mode = Mode::NoBuffer;
+                        return true;
+                    }
+                    self.mode = Mode::Status;
+                    return false;
+                }
                 amd::RESET => {}
                 _ => self.misuses.push(format!("unknown command {first:#x}")),
             },
+            [(_, first), ..] if command(*first) == intel::WRITE_BUFFER => {
+                return self.fill_buffer();
+            }
             [(_, first), (word, second)] => {
                 let at = *word as usize * self.part.bus_bytes;
                 let (first, second) = (command(*first), *second);
@@ -363,6 +401,33 @@ impl Chip {
             }
             other => unreachable!("{other:?}"),
         }
+        true
+    }
+
+    /// Takes the cycles of a write buffer behind its command: words - 1, the words, the confirmation.
+    fn fill_buffer(&mut self) -> bool {
+        let (_, count) = self.cycles[1];
+        let words = count as usize + 1;
+        let data = &self.cycles[2..];
+        if data.len() <= words {
+            return false;
+        }
+        let (first, (_, confirmation)) = (data[0].0, data[words]);
+        let size = (self.part.buffer_bytes / self.part.bus_bytes) as u32;
+        let in_order = (first..)
+            .zip(&data[..words])
+            .all(|(at, cycle)| cycle.0 == at);
+        let one_buffer = first / size == (first + count) / size;
+        if !in_order || !one_buffer || confirmation & 0xff != intel::CONFIRM {
+            self.status |= intel::SR_ERASE | intel::SR_PROGRAM;
+            self.misuses.push(format!(
+                "{words} words from {first:#x}, then {confirmation:#x}"
+            ));
+            return true;
+        }
+        self.buffer = data[..words].iter().map(|&(_, datum)| datum).collect();
+        let at = first as usize * self.part.bus_bytes;
+        self.start(Operation::Buffer { at });
         true
     }
 
@@ -432,12 +497,15 @@ impl Chip {
 
     fn start(&mut self, operation: Operation) {
         let looks = match operation {
-            Operation::Program { at, .. } => {
+            Operation::Program { at, .. } | Operation::Buffer { at } => {
                 if self.locked[self.sector_of(at)] {
                     self.status |= intel::SR_LOCKED | intel::SR_PROGRAM;
                     return;
                 }
-                WORD_LOOKS
+                match operation {
+                    Operation::Buffer { .. } => BUFFER_LOOKS,
+                    Operation::Program { .. } | Operation::Erase { .. } => WORD_LOOKS,
+                }
             }
             Operation::Erase { sector } => {
                 if self.locked[sector] {
@@ -461,6 +529,19 @@ impl Chip {
                 let kept = self.next_random() as u32;
                 let word = self.word(at) & (datum | kept);
                 self.set_word(at, word);
+            }
+            Operation::Buffer { at } => {
+                // Some words are done, some in part, some not at all.
+                for (index, datum) in self.buffer.clone().into_iter().enumerate() {
+                    let kept = match self.next_random() % 3 {
+                        0 => 0,
+                        1 => u32::MAX,
+                        _ => self.next_random() as u32,
+                    };
+                    let at = at + index * self.part.bus_bytes;
+                    let word = self.word(at) & (datum | kept);
+                    self.set_word(at, word);
+                }
             }
             Operation::Erase { sector } => {
                 let (start, bytes) = self.sectors[sector];
@@ -486,6 +567,7 @@ impl Chip {
             Operation::Program { at, datum } => {
                 let sector = self.sector_of(at);
                 self.words += 1;
+                self.programs += 1;
                 let old = self.word(at);
                 // A chip of AMD's tries for ever, then says so, when it shall set a bit.
                 let sets_bits =
@@ -495,6 +577,21 @@ impl Chip {
                     self.half(operation);
                 } else {
                     self.set_word(at, old & datum);
+                }
+                (sector, fails)
+            }
+            Operation::Buffer { at } => {
+                let sector = self.sector_of(at);
+                self.words += self.buffer.len() as u64;
+                self.programs += 1;
+                let fails = self.faults.program_fails.contains(&sector);
+                if fails {
+                    self.half(operation);
+                } else {
+                    for (index, datum) in self.buffer.clone().into_iter().enumerate() {
+                        let at = at + index * self.part.bus_bytes;
+                        self.set_word(at, self.word(at) & datum);
+                    }
                 }
                 (sector, fails)
             }
@@ -518,7 +615,7 @@ impl Chip {
             match self.part.command_set {
                 CommandSet::Intel => {
                     self.status |= match operation {
-                        Operation::Program { .. } => intel::SR_PROGRAM,
+                        Operation::Program { .. } | Operation::Buffer { .. } => intel::SR_PROGRAM,
                         Operation::Erase { .. } => intel::SR_ERASE,
                     };
                 }
@@ -540,6 +637,11 @@ fn query(part: &Part) -> Vec<u8> {
     bytes[0x15] = TABLE as u8;
     // 16 us a word and 1 s a sector, 2^4 times that at most.
     (bytes[0x1f], bytes[0x21], bytes[0x23], bytes[0x25]) = (4, 10, 4, 4);
+    if part.buffer_bytes > 0 {
+        // 128 us a buffer, 2^4 times that at most.
+        (bytes[0x20], bytes[0x24]) = (7, 4);
+        bytes[0x2a] = part.buffer_bytes.trailing_zeros() as u8;
+    }
     bytes[0x27] = part.bytes().trailing_zeros() as u8;
     bytes[0x2c] = part.regions.len() as u8;
     let mut regions = part.regions.clone();

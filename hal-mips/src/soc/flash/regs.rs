@@ -1,7 +1,7 @@
 //! Commands and status bits of parallel NOR chips, as their data sheets name them.
 //!
 //! Follows: JEDEC JESD68.01 and JEP137 (CFI); Intel 28F320C3 data sheet 290645 (command set 3; 1 is the same as far as
-//! it is used here); AMD Am29LV320D data sheet 23579 (command set 2).
+//! it is used here, but for the write buffer: Intel 28F320J3, data sheet 290667); AMD Am29LV320D data sheet 23579 (command set 2).
 //! Units: word addresses: the bus's width apart.
 
 /// Word address at which [`CFI_QUERY`] is written.
@@ -19,14 +19,20 @@ pub(super) mod query {
     pub(in super::super) const PRIMARY_TABLE: u32 = 0x15;
     /// Typical time to program a word, 2^n us; 0: not told.
     pub(in super::super) const WORD_TYPICAL: u32 = 0x1f;
+    /// Typical time to program a full write buffer, 2^n us; 0: not told.
+    pub(in super::super) const BUFFER_TYPICAL: u32 = 0x20;
     /// Typical time to erase a sector, 2^n ms; 0: not told.
     pub(in super::super) const ERASE_TYPICAL: u32 = 0x21;
     /// Longest time to program a word, 2^n times the typical one.
     pub(in super::super) const WORD_MAX: u32 = 0x23;
+    /// Longest time to program a full write buffer, 2^n times the typical one.
+    pub(in super::super) const BUFFER_MAX: u32 = 0x24;
     /// Longest time to erase a sector, 2^n times the typical one.
     pub(in super::super) const ERASE_MAX: u32 = 0x25;
     /// Size of the chip, 2^n bytes.
     pub(in super::super) const SIZE: u32 = 0x27;
+    /// Size of the write buffer, 2^n bytes; 0: there is none.
+    pub(in super::super) const BUFFER_SIZE: u32 = 0x2a;
     /// Number of erase regions; four bytes of each follow: sectors - 1, and sector bytes / 256 (0: 128 bytes).
     pub(in super::super) const REGIONS: u32 = 0x2c;
 }
@@ -52,9 +58,11 @@ pub(super) mod intel {
     pub(in super::super) const READ_STATUS: u32 = 0x70;
     pub(in super::super) const CLEAR_STATUS: u32 = 0x50;
     pub(in super::super) const PROGRAM: u32 = 0x40;
+    /// Begins a write buffer: a look tells whether one is free; then words - 1, the words, [`CONFIRM`].
+    pub(in super::super) const WRITE_BUFFER: u32 = 0xe8;
     pub(in super::super) const ERASE: u32 = 0x20;
     pub(in super::super) const LOCK_SETUP: u32 = 0x60;
-    /// Confirms an erase; unlocks after [`LOCK_SETUP`].
+    /// Confirms an erase or a write buffer; unlocks after [`LOCK_SETUP`].
     pub(in super::super) const CONFIRM: u32 = 0xd0;
 
     /// Ready.

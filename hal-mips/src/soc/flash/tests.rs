@@ -102,6 +102,61 @@ fn what_is_programmed_is_read_until_it_is_erased() {
 }
 
 #[test]
+fn a_write_buffer_takes_many_words_at_once_and_none_across_its_border() {
+    let regs = ModelRegs::new(Part::malta());
+    let mut nor = Nor::probe(Bus32(regs.clone()), 4 << 20, 0x2_0000).unwrap();
+    assert_eq!(nor.identity().buffer_bytes, 2048);
+    // From the middle of a buffer to the middle of the next but one, with words of all ones here and there.
+    let mut bytes: Vec<u8> = (0..4096u32).map(|i| (i % 251) as u8).collect();
+    for at in [0, 400, 404, 2044, 4092] {
+        bytes[at..at + 4].fill(0xff);
+    }
+    finish(|now| nor.program(now, AT + 1020, &bytes)).unwrap();
+    let mut read = std::vec![0; 4096];
+    nor.read(0, AT + 1020, &mut read).unwrap();
+    assert_eq!(read, bytes);
+    let chip = regs.0.borrow();
+    assert_eq!(chip.words, 1024 - 5);
+    assert!(chip.programs <= 10, "{} operations", chip.programs);
+    assert_eq!(chip.misuses, Vec::<std::string::String>::new());
+}
+
+#[test]
+fn a_word_of_all_ones_within_others_leaves_what_is_there() {
+    each(|name, nor, _| {
+        finish(|now| nor.program(now, AT + 4, &[0x12, 0x34, 0x56, 0x78])).unwrap();
+        let mut bytes = [0x5a; 12];
+        bytes[4..8].fill(0xff);
+        finish(|now| nor.program(now, AT, &bytes)).unwrap();
+        let mut read = [0; 12];
+        nor.read(0, AT, &mut read).unwrap();
+        assert_eq!(read[..4], [0x5a; 4], "{name}");
+        assert_eq!(read[4..8], [0x12, 0x34, 0x56, 0x78], "{name}");
+        assert_eq!(read[8..], [0x5a; 4], "{name}");
+    });
+}
+
+#[test]
+fn a_write_buffer_that_is_not_free_is_waited_for_and_not_for_ever() {
+    let regs = ModelRegs::new(Part::malta());
+    let mut nor = Nor::probe(Bus32(regs.clone()), 4 << 20, 0x2_0000).unwrap();
+    regs.0.borrow_mut().faults.buffers_taken = 5;
+    finish(|now| nor.program(now, AT, &[0x5a; 64])).unwrap();
+    let mut read = [0; 64];
+    nor.read(0, AT, &mut read).unwrap();
+    assert_eq!(read, [0x5a; 64]);
+    regs.0.borrow_mut().faults.buffers_taken = u32::MAX;
+    assert_eq!(
+        finish(|now| nor.program(now, AT + 64, &[0x5a; 64])),
+        Err(Error::Timeout)
+    );
+    regs.0.borrow_mut().faults.buffers_taken = 0;
+    let back = (0..20).find_map(|_| nor.read(0, AT + 64, &mut read).ok());
+    assert_eq!((back, read), (Some(()), [0xff; 64]));
+    assert_eq!(regs.0.borrow().misuses, Vec::<std::string::String>::new());
+}
+
+#[test]
 fn a_call_does_a_bounded_number_of_bus_cycles_and_others_wait() {
     each(|name, nor, _| {
         assert_eq!(nor.erase(0, AT), Err(nb::Error::WouldBlock), "{name}");
