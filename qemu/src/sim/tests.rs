@@ -195,10 +195,10 @@ fn every_fault_is_stood_once_plain_and_once_with_the_neighbour() {
         (wrong, stitched)
     });
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // Plain is plain, and with the neighbour most faults meet a download that is split.
+    // Plain is plain, and many faults meet a download that is split; the others are reasons not to split.
     assert_eq!(stitched[1], 0);
     assert!(
-        stitched[0] * 2 > scenario::FAULTS.len(),
+        stitched[0] * 3 > scenario::FAULTS.len(),
         "{} of {} runs split a download",
         stitched[0],
         scenario::FAULTS.len()

@@ -68,7 +68,8 @@ fn s1_a_power_cut_at_every_step_of_a_save_leaves_the_old_or_the_new_settings() {
         // The very first save; one that is appended; one that changes sectors, and one that changes back.
         for before in [0, 1, 32, 64] {
             let points = cut_everywhere(&part, before);
-            assert!(points > 40, "{points} points");
+            // A chip with write buffers takes fewer steps, each of which is cut within.
+            assert!(points > 30, "{points} points");
         }
     }
 }
