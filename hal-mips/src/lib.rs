@@ -30,5 +30,6 @@ pub mod log;
 pub mod panel;
 pub mod watchdog;
 
+pub mod eth;
 pub mod pci;
 pub mod virtio;

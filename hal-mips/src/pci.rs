@@ -57,6 +57,38 @@ impl<'a, R: Regs> Gt64120<'a, R> {
     }
 }
 
+/// Configuration space of one function.
+pub trait Config {
+    /// Reads the word at `register`, a multiple of 4.
+    fn read32(&mut self, register: u8) -> u32;
+    /// Writes the word at `register`, a multiple of 4.
+    fn write32(&mut self, register: u8, value: u32);
+}
+
+/// A function on a bus.
+#[derive(Debug)]
+pub struct Slot<C> {
+    access: C,
+    function: DeviceFunction,
+}
+
+impl<C: ConfigurationAccess> Slot<C> {
+    /// The configuration space of `function`.
+    pub fn new(access: C, function: DeviceFunction) -> Self {
+        Self { access, function }
+    }
+}
+
+impl<C: ConfigurationAccess> Config for Slot<C> {
+    fn read32(&mut self, register: u8) -> u32 {
+        self.access.read_word(self.function, register)
+    }
+
+    fn write32(&mut self, register: u8, value: u32) {
+        self.access.write_word(self.function, register, value);
+    }
+}
+
 fn address(device: DeviceFunction, register: u8) -> u32 {
     1 << 31
         | u32::from(device.bus) << 16

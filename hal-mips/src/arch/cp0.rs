@@ -40,6 +40,10 @@ read!(
     /// Processor identification.
     prid, "15"
 );
+read!(
+    /// Second configuration register: the caches' shapes.
+    config1, "16, 1"
+);
 
 /// Sets Compare, ticks, which also clears a pending timer interrupt.
 #[inline(always)]

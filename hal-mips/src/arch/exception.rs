@@ -7,6 +7,9 @@
 //! Elsewhere none but the watchdog's timer can come (`watchdog.rs`), and that is a crash like all the rest: registers
 //! to a static frame, a stack of its own (the old one may be what broke), a report on the console, a record in
 //! kept memory, reset.
+//!
+//! Errata of the BMIPS3300: a vector's first instruction must not read coprocessor 0 (the stubs begin with `la`), and two
+//! `nop`s stand before `eret`.
 
 use core::arch::global_asm;
 use core::fmt::{self, Write};
@@ -65,6 +68,8 @@ hal_general:
     ssnop
     ssnop
     ssnop
+    nop                              # BMIPS3300: two before each eret
+    nop
     eret
 
     .section .text.hal_crash, "ax", @progbits
@@ -146,6 +151,7 @@ const GENERAL: usize = 0x8000_0180;
 
 /// Copies the vector stubs to where the processor looks for them, and clears `Status.BEV`.
 pub(super) fn install_vectors() {
+    cache::init();
     let copy = |stub: usize, next: usize, vector: usize| {
         for offset in (0..next - stub).step_by(4) {
             // SAFETY: stubs are words of text; the page from 0x80000000 is RAM that link.x gives to vectors alone.

@@ -2,6 +2,7 @@
 //!
 //! What is arithmetic or plain data compiles, and is tested, on the host too.
 
+pub mod cache;
 pub mod cell;
 pub mod keep;
 pub mod time;
@@ -9,8 +10,6 @@ pub mod watchdog;
 
 #[cfg(target_arch = "mips")]
 pub mod boot;
-#[cfg(target_arch = "mips")]
-pub mod cache;
 #[cfg(target_arch = "mips")]
 pub mod cp0;
 #[cfg(target_arch = "mips")]

@@ -8,6 +8,30 @@
 /// Longest sleep that keeps the extension sound up to 400 MHz of Count, µs.
 pub const SLEEP_US_MAX: u32 = 4_000_000;
 
+/// Waits for a device that is slow by nature.
+pub trait Delay {
+    /// Waits at least `micros`.
+    fn us(&mut self, micros: u32);
+}
+
+/// Looks until `is_done`, `step_us` between two looks, `looks` at most; whether it was.
+pub(crate) fn wait_until<W: Delay>(
+    delay: &mut W,
+    step_us: u32,
+    looks: u32,
+    mut is_done: impl FnMut() -> bool,
+) -> bool {
+    for look in 0..looks {
+        if look != 0 {
+            delay.us(step_us);
+        }
+        if is_done() {
+            return true;
+        }
+    }
+    false
+}
+
 /// Extends a wrapping 32-bit tick counter to µs.
 #[derive(Clone, Copy, Debug)]
 pub struct Extender {
@@ -97,6 +121,19 @@ mod clock {
         CLOCK.with(|clock| clock.advance(cp0::count())).unwrap_or(0)
     }
 
+    /// Waits by counting; for waits much shorter than a watchdog's time.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Spin;
+
+    impl super::Delay for Spin {
+        fn us(&mut self, micros: u32) {
+            // `None` only in a crash inside `micros`.
+            let ticks = ticks(micros).unwrap_or(0);
+            let start = cp0::count();
+            while cp0::count().wrapping_sub(start) < ticks {}
+        }
+    }
+
     /// Ticks of Count that `micros` take, rounded up.
     pub(in crate::arch) fn ticks(micros: u32) -> Option<u32> {
         CLOCK.with(|clock| clock.ticks(micros))
@@ -128,7 +165,7 @@ mod clock {
 #[cfg(target_arch = "mips")]
 pub(super) use clock::ticks;
 #[cfg(target_arch = "mips")]
-pub use clock::{micros, set_rate, sleep};
+pub use clock::{Spin, micros, set_rate, sleep};
 
 #[cfg(test)]
 mod tests {

@@ -1,27 +1,46 @@
 //! Memory that devices read and write: frame buffers that are owned and move, and whole pages for rings.
 //!
 //! A [`Frame`] is the only handle of its buffer, as a `Box` is of its content. While a device holds the buffer the
-//! driver keeps the `Frame` and nobody can reach the bytes.
+//! driver keeps the `Frame`, or what it was turned into, and nobody can reach the bytes:
 //!
-//! Layout of a buffer: 2 bytes of nothing, 12 for the device's own header, then the Ethernet frame at offset 14, so
-//! that the IP header behind the 14 bytes of Ethernet lies at a multiple of 4 ([`FRAME_OFFSET`]).
+//! ```text
+//! Frame ── lend_to_read ──▶ Reading ── take_back ──▶ Frame
+//! Frame ── lend_to_write ─▶ Writing ── device_is_done ──▶ Written (its header) ── take ──▶ Frame (its bytes)
+//! Held ──── lend ──▶ Piece ── give_back ──▶ Held                      (parts of frames that stay where they are)
+//! ```
+//! Each arrow does the cache maintenance that is due there, by the [`Dma`] of the bus, since the D-cache of the boards
+//! does not see what a device writes. QEMU has no caches: virtio's frames change hands without these.
 //!
-//! Units: bytes. Invariants: I1 the number of frames in a pool and out of it is constant.
+//! Layout of a buffer: 30 bytes for a receiving device's header (Linux's driver of the same MAC leaves as much), the last
+//! 12 of which serve as virtio's, then the Ethernet frame, so that the IP header behind its 14 bytes lies at a
+//! multiple of 4 ([`FRAME_OFFSET`]).
+//!
+//! Units: bytes. Invariants: I1 the number of frames in a pool and out of it is constant; I2 no line of a cache holds bytes of
+//! two owners: buffers begin and end on lines.
 //! Budget: [`BUFFER_BYTES`] × [`FRAMES`] + [`PAGE_BYTES`] × [`PAGES`].
-//! Not done: cache maintenance. Only QEMU's virtio uses these buffers, and QEMU has no caches; the first real
-//! DMA engine adds it at the two places where a buffer changes hands.
+
+mod bus;
+mod held;
+mod lend;
+#[cfg(any(test, feature = "model"))]
+pub mod model;
 
 use core::ptr::NonNull;
 
 use crate::arch::cell::{MainCell, TakeCell};
 
-/// Bytes of one buffer, a multiple of every cache line.
-pub const BUFFER_BYTES: usize = 1536;
+pub use bus::{Bus, Dma, PCI_WINDOW};
+pub use held::{Held, PIECE_BLOCKS_MAX, Piece};
+pub use lend::{Reading, Writing, Written};
+
+/// Bytes of one buffer, a multiple of every cache line: a frame of 1514, a VLAN tag, the check sequence that a device
+/// leaves behind it, and what stands before.
+pub const BUFFER_BYTES: usize = 1568;
 /// Offset of the Ethernet frame in its buffer: 2 modulo 4, so that the IP header is aligned.
-pub const FRAME_OFFSET: usize = 14;
-/// Offset of the device's header.
-const HEADER_OFFSET: usize = 2;
-/// Bytes of the device's header.
+pub const FRAME_OFFSET: usize = 30;
+/// Offset of virtio's header.
+const HEADER_OFFSET: usize = 18;
+/// Bytes of virtio's header.
 pub const HEADER_BYTES: usize = FRAME_OFFSET - HEADER_OFFSET;
 /// Longest frame a buffer takes.
 pub const FRAME_BYTES_MAX: usize = BUFFER_BYTES - FRAME_OFFSET;
@@ -101,19 +120,19 @@ impl Frame {
         unsafe { core::slice::from_raw_parts_mut(self.start().add(FRAME_OFFSET), self.length()) }
     }
 
-    /// Clears the device's header.
+    /// Clears virtio's header.
     #[inline]
     pub(crate) fn clear_header(&mut self) {
         // SAFETY: both words and both halves lie in the buffer, which `self` owns; alignment is that of `Buffer`.
         unsafe {
-            self.start().add(2).cast::<u16>().write(0);
-            self.start().add(4).cast::<u32>().write(0);
-            self.start().add(8).cast::<u32>().write(0);
-            self.start().add(12).cast::<u16>().write(0);
+            self.start().add(HEADER_OFFSET).cast::<u16>().write(0);
+            self.start().add(HEADER_OFFSET + 2).cast::<u32>().write(0);
+            self.start().add(HEADER_OFFSET + 6).cast::<u32>().write(0);
+            self.start().add(HEADER_OFFSET + 10).cast::<u16>().write(0);
         }
     }
 
-    /// Where a device finds its header, and behind it the frame.
+    /// Where virtio finds its header, and behind it the frame.
     #[inline]
     pub(crate) fn bus_address(&self) -> u64 {
         bus_address(self.start() as usize + HEADER_OFFSET)
@@ -208,6 +227,18 @@ impl Shared {
                 Some(Self(NonNull::from(page)))
             })
             .flatten()
+    }
+
+    /// The page for a device that does not see the cache: its address there, and the page reached past the cache from
+    /// here on. `None` when none is left, or the device cannot reach it.
+    pub(crate) fn uncached<D: Dma>(dma: &D) -> Option<(Self, u32)> {
+        let page = Self::new()?;
+        let address = page.0.as_ptr() as usize;
+        let device = dma.device_address(address, PAGE_BYTES)?;
+        // It was zeroed through the cache.
+        dma.write_back_invalidate(address, PAGE_BYTES);
+        let past = NonNull::new(dma.uncached(address) as *mut Page)?;
+        Some((Self(past), device))
     }
 
     /// Where a device finds byte `offset`.
@@ -305,7 +336,7 @@ pub(crate) mod tests {
         frame.clear_header();
         // SAFETY: the frame is not used while its buffer is looked at.
         let bytes = unsafe { &frame.buffer.as_ref().0 };
-        assert_eq!(bytes[..2], [0xff; 2]);
+        assert_eq!(bytes[..HEADER_OFFSET], [0xff; HEADER_OFFSET]);
         assert_eq!(bytes[HEADER_OFFSET..FRAME_OFFSET], [0; HEADER_BYTES]);
         assert!(bytes[FRAME_OFFSET..].iter().all(|byte| *byte == 0xff));
     }
