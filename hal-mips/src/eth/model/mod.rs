@@ -38,8 +38,8 @@ pub struct Faults {
     pub overrun: bool,
     /// The next descriptor ends in this error, bits of `ISTAT`.
     pub dma_error: Option<u32>,
-    /// DMA status registers show a descriptor that no ring has.
-    pub status_is_nonsense: bool,
+    /// DMA status registers show this place, whatever is true.
+    pub status_shows: Option<u32>,
     /// The interrupt never comes.
     pub is_mute: bool,
     /// The interrupt comes for nothing.
@@ -165,10 +165,9 @@ impl Mac {
     /// Reads a register.
     pub fn read(&mut self, offset: usize, now_us: u64, memory: &mut dyn Memory) -> u32 {
         self.advance(now_us, memory);
-        let nonsense = if self.faults.status_is_nonsense {
-            0xff8
-        } else {
-            0
+        let shown = |status: u32| match self.faults.status_shows {
+            Some(place) => status & !DMA_CURRENT | place,
+            None => status,
         };
         match offset {
             ISTAT => self.status(),
@@ -178,11 +177,11 @@ impl Mac {
             DMATX_CTRL => self.transmit.control,
             DMATX_ADDR => self.transmit.address,
             DMATX_PTR => self.transmit.pointer,
-            DMATX_STAT => self.transmit.status() | nonsense,
+            DMATX_STAT => shown(self.transmit.status()),
             DMARX_CTRL => self.receive.control,
             DMARX_ADDR => self.receive.address,
             DMARX_PTR => self.receive.pointer,
-            DMARX_STAT => self.receive.status() | nonsense,
+            DMARX_STAT => shown(self.receive.status()),
             RXCONFIG if self.faults.has_no_cam => self.plain(RXCONFIG) | RXCONFIG_NO_CAM,
             EMAC_ISTAT => self.emac_istat,
             CAM_CTRL if self.faults.cam_sticks => self.plain(CAM_CTRL) | CAM_BUSY,

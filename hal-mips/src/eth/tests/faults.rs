@@ -365,15 +365,29 @@ fn a_reset_that_sticks_takes_the_interface_down_until_it_succeeds() {
 
 #[test]
 fn nonsense_in_a_status_register_is_not_followed() {
-    let bench = Bench::card();
-    let mut pool = pool(3 * RING_SLOTS);
-    let mut nic = bench.nic(&mut pool);
-    bench.faults(|faults| faults.status_is_nonsense = true);
-    assert!(receive_all(&mut nic, &mut pool).is_empty());
-    bench.faults(|faults| faults.status_is_nonsense = false);
-    let event = nic.poll(bench.now(), &mut pool);
-    assert_eq!(event, Some(Event::Reset(Trouble::Nonsense)));
-    assert_works(&bench, &mut nic, &mut pool);
+    // A slot that the ring does not have; one that was never shown.
+    for place in [0xff8, 40 * 8] {
+        let bench = Bench::card();
+        // Buffers for ten receive slots.
+        let mut pool = pool(10);
+        let mut nic = bench.nic(&mut pool);
+        bench.faults(|faults| faults.status_shows = Some(place));
+        assert!(receive_all(&mut nic, &mut pool).is_empty());
+        bench.faults(|faults| faults.status_shows = None);
+        let event = nic.poll(bench.now(), &mut pool);
+        assert_eq!(event, Some(Event::Reset(Trouble::Nonsense)), "{place}");
+        (0..50).for_each(|_| pool.put(self::pool(1).get().unwrap()));
+        bench.faults(|faults| faults.transmit_stalls = true);
+        nic.transmit(filled(&mut pool, &numbered(1))).unwrap();
+        nic.flush(&mut pool);
+        bench.faults(|faults| faults.status_shows = Some(place));
+        nic.reclaim(&mut pool);
+        bench.faults(|faults| *faults = model::Faults::default());
+        let event = nic.poll(bench.now(), &mut pool);
+        assert_eq!(event, Some(Event::Reset(Trouble::Nonsense)), "{place}");
+        (0..50).for_each(|_| pool.put(self::pool(1).get().unwrap()));
+        assert_works(&bench, &mut nic, &mut pool);
+    }
 }
 
 #[test]
