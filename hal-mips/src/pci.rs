@@ -115,9 +115,22 @@ impl<R: Regs> ConfigurationAccess for Gt64120<'_, R> {
     }
 }
 
-/// Routes PCI interrupts, and gives every virtio device (at most `N`, in slot order) its memory.
+/// Whether a device is a virtio device, by the first word of its configuration space.
+pub fn is_virtio(id: u32) -> bool {
+    id as u16 == VIRTIO_VENDOR_ID
+}
+
+/// Where a function's base address 0 lies; `None` when it is no memory.
+pub fn base_0<C: Config>(config: &mut C) -> Option<u32> {
+    let bar = config.read32(0x10);
+    // Bit 0: I/O space; the other low bits say how wide and whether prefetchable.
+    (bar & 1 == 0 && bar & !0xf != 0).then_some(bar & !0xf)
+}
+
+/// Routes PCI interrupts, and gives every device that `is_wanted` by the first word of its configuration space (at most
+/// `N`, in slot order) its memory.
 ///
-/// Devices of other makers stay as the loader left them; I/O space is not used.
+/// Other devices stay as the loader left them; I/O space is not used.
 ///
 /// # Errors
 /// [`Error::NoBridge`] when configuration cycles do not reach the board's own bridge.
@@ -125,6 +138,7 @@ pub fn bring_up<C: ConfigurationAccess, const N: usize>(
     root: &mut PciRoot<C>,
     access: &mut C,
     memory: core::ops::Range<u32>,
+    is_wanted: impl Fn(u32) -> bool,
 ) -> Result<heapless::Vec<DeviceFunction, N>, Error> {
     let found = access.read_word(PIIX4, 0);
     if found != PIIX4_ID {
@@ -139,7 +153,7 @@ pub fn bring_up<C: ConfigurationAccess, const N: usize>(
             device,
             function: 0,
         };
-        if access.read_word(function, 0) as u16 == VIRTIO_VENDOR_ID
+        if is_wanted(access.read_word(function, 0))
             && assign(root, function, &mut next, memory.end).is_some()
             && devices.push(function).is_err()
         {
@@ -245,7 +259,7 @@ mod tests {
     ) -> Result<Vec<u8>, Error> {
         let mut access = Gt64120::new(bus);
         let mut root = PciRoot::new(access.clone());
-        let found: heapless::Vec<_, N> = bring_up(&mut root, &mut access, memory)?;
+        let found: heapless::Vec<_, N> = bring_up(&mut root, &mut access, memory, is_virtio)?;
         Ok(found.iter().map(|function| function.device).collect())
     }
 
@@ -273,6 +287,33 @@ mod tests {
             "{ranges:x?}"
         );
         assert_eq!(bus.config[&(10, PIRQ_ROUTE)], ROUTES);
+    }
+
+    #[test]
+    fn only_devices_that_are_wanted_get_memory() {
+        let bus = Bus::with_cards(&[0x12, 0x13]);
+        bus.borrow_mut().config.insert((0x13, 0), 0x170c_14e4);
+        let mut access = Gt64120::new(&bus);
+        let mut root = PciRoot::new(access.clone());
+        let memory = 0x1000_0000..0x1100_0000;
+        let is_wanted = |id| id == 0x170c_14e4;
+        let found: heapless::Vec<_, 3> =
+            bring_up(&mut root, &mut access, memory, is_wanted).unwrap();
+        assert_eq!(found.len(), 1);
+        let mut slot = Slot::new(access, found[0]);
+        assert_eq!(slot.read32(0), 0x170c_14e4);
+        slot.write32(0x10, 0x1234_5008);
+        assert_eq!(base_0(&mut slot), None, "the model has no BAR 0");
+        bus.borrow_mut().config.insert((0x13, 0x10), 0x1000_2008);
+        let function = DeviceFunction {
+            bus: 0,
+            device: 0x13,
+            function: 0,
+        };
+        let mut slot = Slot::new(Gt64120::new(&bus), function);
+        assert_eq!(base_0(&mut slot), Some(0x1000_2000));
+        bus.borrow_mut().config.insert((0x13, 0x10), 0x1000_2001);
+        assert_eq!(base_0(&mut slot), None, "I/O space");
     }
 
     #[test]

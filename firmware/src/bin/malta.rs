@@ -335,7 +335,12 @@ impl Ports {
         let mut access = pci::Gt64120::new(&bridge);
         let mut root = PciRoot::new(access.clone());
         let window = malta::PCI_MEMORY..malta::PCI_MEMORY + malta::PCI_MEMORY_BYTES;
-        match pci::bring_up::<_, { Port::ALL.len() }>(&mut root, &mut access, window) {
+        match pci::bring_up::<_, { Port::ALL.len() }>(
+            &mut root,
+            &mut access,
+            window,
+            pci::is_virtio,
+        ) {
             Ok(devices) => {
                 for (port, device) in Port::ALL.into_iter().zip(devices) {
                     ports.cards[port.index()] = ports.card(&mut root, device, console);

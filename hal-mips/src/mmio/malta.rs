@@ -68,6 +68,16 @@ pub fn pci_memory(bus_address: u64, bytes: usize) -> Option<usize> {
     (end <= u64::from(PCI_MEMORY_BYTES)).then_some(KSEG1 + PCI_MEMORY as usize + offset as usize)
 }
 
+/// Registers of a PCI device, whose base address lies in the PCI memory window; `None` when it does not.
+///
+/// Asked for twice, it gives the same registers twice: two drivers would confuse the device, but not memory.
+pub fn pci_registers(base: u32, bytes: usize) -> Option<Mmio> {
+    let address = pci_memory(u64::from(base), bytes)?;
+    // SAFETY: the window holds nothing but device registers, uncached; what a device does to memory is told it by
+    // way of `dma`.
+    Some(unsafe { Mmio::new(address) })
+}
+
 /// A second view of COM1 for the crash path, which never gives control back to the first.
 pub fn crash_uart() -> Mmio {
     // SAFETY: COM1's registers; the caller has taken the machine over.

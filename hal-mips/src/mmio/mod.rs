@@ -2,6 +2,7 @@
 //!
 //! Units: offsets in bytes from the device's base.
 
+pub mod bcm47xx;
 pub mod malta;
 
 /// Access to a block of device registers.
