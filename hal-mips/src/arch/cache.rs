@@ -60,6 +60,7 @@ impl Shape {
 }
 
 /// First line of a range, and how many: both ends are widened to whole lines.
+#[cfg(any(target_arch = "mips", test, feature = "model"))]
 #[inline(always)]
 pub(crate) const fn lines(address: usize, length: usize) -> (usize, usize) {
     let first = address & !(LINE_BYTES - 1);
