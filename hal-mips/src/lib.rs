@@ -32,4 +32,5 @@ pub mod watchdog;
 
 pub mod eth;
 pub mod pci;
+pub mod switch;
 pub mod virtio;

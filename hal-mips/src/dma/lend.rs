@@ -33,8 +33,9 @@ impl Frame {
         let Some(address) = dma.device_address(start, BUFFER_BYTES) else {
             return Err(self);
         };
-        dma.write_back(start + FRAME_OFFSET, self.length());
-        Ok((Reading(self), address + FRAME_OFFSET as u32))
+        let offset = self.offset;
+        dma.write_back(start + usize::from(offset), self.length());
+        Ok((Reading(self), address + u32::from(offset)))
     }
 
     /// Lends the buffer to a device that receives; also where that device finds its start.
@@ -43,7 +44,8 @@ impl Frame {
     /// # Errors
     /// The frame, when the device cannot reach it.
     #[inline]
-    pub fn lend_to_write<D: Dma>(self, dma: &D) -> Result<(Writing, u32), Self> {
+    pub fn lend_to_write<D: Dma>(mut self, dma: &D) -> Result<(Writing, u32), Self> {
+        self.reset_front();
         let start = self.start();
         let Some(address) = dma.device_address(start as usize, BUFFER_BYTES) else {
             return Err(self);

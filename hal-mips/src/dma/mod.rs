@@ -38,10 +38,8 @@ pub use lend::{Reading, Writing, Written};
 pub const BUFFER_BYTES: usize = 1568;
 /// Offset of the Ethernet frame in its buffer: 2 modulo 4, so that the IP header is aligned.
 pub const FRAME_OFFSET: usize = 30;
-/// Offset of virtio's header.
-const HEADER_OFFSET: usize = 18;
 /// Bytes of virtio's header.
-pub const HEADER_BYTES: usize = FRAME_OFFSET - HEADER_OFFSET;
+pub const HEADER_BYTES: usize = 12;
 /// Longest frame a buffer takes.
 pub const FRAME_BYTES_MAX: usize = BUFFER_BYTES - FRAME_OFFSET;
 /// Slots of a ring in one direction.
@@ -80,6 +78,8 @@ impl Default for Buffer {
 #[derive(Debug)]
 pub struct Frame {
     buffer: NonNull<Buffer>,
+    /// Where the frame begins: [`FRAME_OFFSET`] but for one whose front was moved.
+    offset: u16,
     length: u16,
 }
 
@@ -91,6 +91,7 @@ impl Frame {
     pub fn new(buffer: &'static mut Buffer) -> Self {
         Self {
             buffer: NonNull::from(buffer),
+            offset: FRAME_OFFSET as u16,
             length: 0,
         }
     }
@@ -100,42 +101,78 @@ impl Frame {
         usize::from(self.length)
     }
 
-    /// Sets the frame's length, cut to [`FRAME_BYTES_MAX`]; the content stays as it is.
+    /// Sets the frame's length, cut to [`FRAME_BYTES_MAX`] and what its front leaves; the content stays as it is.
+    #[inline]
     pub fn set_length(&mut self, length: usize) {
-        self.length = length.min(FRAME_BYTES_MAX) as u16;
+        self.length = length.min(BUFFER_BYTES - usize::from(self.offset)) as u16;
+    }
+
+    /// Takes bytes off the frame's front, all of them at most.
+    pub fn cut_front(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.length()) as u16;
+        self.offset += bytes;
+        self.length -= bytes;
+    }
+
+    /// Adds bytes of unspecified content to the frame's front; false, and nothing is added, when there is no room. There
+    /// is for 8 at least in a frame that has just been received.
+    pub fn grow_front(&mut self, bytes: usize) -> bool {
+        let room = usize::from(self.offset) - HEADER_BYTES;
+        let fits = bytes <= room;
+        if fits {
+            self.offset -= bytes as u16;
+            self.length += bytes as u16;
+        }
+        fits
     }
 
     /// The Ethernet frame.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: `self` owns the buffer, no device has it (drivers hold on to the `Frame` meanwhile), and
-        // FRAME_OFFSET + length is within it (`set_length`).
-        unsafe { core::slice::from_raw_parts(self.start().add(FRAME_OFFSET), self.length()) }
+        // offset + length is within it: `set_length`, `cut_front` and `grow_front` keep it so.
+        unsafe { core::slice::from_raw_parts(self.frame_start(), self.length()) }
     }
 
     /// The Ethernet frame, to be changed.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `self` is borrowed exclusively.
-        unsafe { core::slice::from_raw_parts_mut(self.start().add(FRAME_OFFSET), self.length()) }
+        unsafe { core::slice::from_raw_parts_mut(self.frame_start(), self.length()) }
     }
 
-    /// Clears virtio's header.
+    /// Clears virtio's header, before the frame.
     #[inline]
     pub(crate) fn clear_header(&mut self) {
-        // SAFETY: both words and both halves lie in the buffer, which `self` owns; alignment is that of `Buffer`.
+        // SAFETY: HEADER_BYTES before the frame lie in the buffer (`grow_front` leaves as much), which `self` owns; whole
+        // words would want an even place of the frame, which only `cut_front` can spoil, hence the unaligned writes.
         unsafe {
-            self.start().add(HEADER_OFFSET).cast::<u16>().write(0);
-            self.start().add(HEADER_OFFSET + 2).cast::<u32>().write(0);
-            self.start().add(HEADER_OFFSET + 6).cast::<u32>().write(0);
-            self.start().add(HEADER_OFFSET + 10).cast::<u16>().write(0);
+            let header = self.frame_start().sub(HEADER_BYTES);
+            header.cast::<u16>().write_unaligned(0);
+            header.add(2).cast::<u32>().write_unaligned(0);
+            header.add(6).cast::<u32>().write_unaligned(0);
+            header.add(10).cast::<u16>().write_unaligned(0);
         }
     }
 
     /// Where virtio finds its header, and behind it the frame.
     #[inline]
     pub(crate) fn bus_address(&self) -> u64 {
-        bus_address(self.start() as usize + HEADER_OFFSET)
+        bus_address(self.frame_start() as usize - HEADER_BYTES)
+    }
+
+    /// The first byte of the frame.
+    #[inline]
+    fn frame_start(&self) -> *mut u8 {
+        // SAFETY: the offset is within the buffer.
+        unsafe { self.start().add(usize::from(self.offset)) }
+    }
+
+    /// Puts the front back where a device expects it.
+    #[inline]
+    fn reset_front(&mut self) {
+        self.offset = FRAME_OFFSET as u16;
+        self.length = 0;
     }
 
     fn start(&self) -> *mut u8 {
@@ -178,7 +215,8 @@ impl FramePool {
 
     /// Takes a frame back.
     #[inline]
-    pub fn put(&mut self, frame: Frame) {
+    pub fn put(&mut self, mut frame: Frame) {
+        frame.reset_front();
         // There is room for all frames of the board (I1); a frame more than that would be forgotten, not freed.
         let refused = self.free.push(frame);
         debug_assert!(refused.is_ok(), "more frames than buffers");
@@ -336,8 +374,9 @@ pub(crate) mod tests {
         frame.clear_header();
         // SAFETY: the frame is not used while its buffer is looked at.
         let bytes = unsafe { &frame.buffer.as_ref().0 };
-        assert_eq!(bytes[..HEADER_OFFSET], [0xff; HEADER_OFFSET]);
-        assert_eq!(bytes[HEADER_OFFSET..FRAME_OFFSET], [0; HEADER_BYTES]);
+        let header = FRAME_OFFSET - HEADER_BYTES;
+        assert_eq!(bytes[..header], [0xff; FRAME_OFFSET - HEADER_BYTES]);
+        assert_eq!(bytes[header..FRAME_OFFSET], [0; HEADER_BYTES]);
         assert!(bytes[FRAME_OFFSET..].iter().all(|byte| *byte == 0xff));
     }
 

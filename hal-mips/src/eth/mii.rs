@@ -150,6 +150,16 @@ impl<R: Regs, D: Dma, W: Delay> B44<R, D, W> {
     }
 }
 
+impl<R: Regs, D: Dma, W: Delay> crate::switch::Mdio for B44<R, D, W> {
+    fn read(&mut self, phy: u8, register: u8) -> Result<u16, Error> {
+        self.mdio_read(phy, register)
+    }
+
+    fn write(&mut self, phy: u8, register: u8, value: u16) -> Result<(), Error> {
+        self.mdio_write(phy, register, value)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,8 +6,8 @@
 
 use super::Mmio;
 use crate::arch::cell::TakeCell;
-use crate::soc::backplane::regs::{FIRST_CORE, WINDOW_BYTES};
 use crate::soc::backplane::Soc;
+use crate::soc::backplane::regs::{FIRST_CORE, WINDOW_BYTES};
 
 const KSEG1: usize = 0xa000_0000;
 const FLASH: usize = 0x1c00_0000;
