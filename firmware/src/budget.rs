@@ -366,6 +366,37 @@ pub const LINK_PAUSE: Duration = Duration::from_millis(300);
 pub const CLIENT_CLOSING_MAX: Duration = Duration::from_secs(10);
 /// The client's stream ends if no link brought a byte for this long: below the 60 s after which most clients give up.
 pub const CLIENT_STARVED_MAX: Duration = Duration::from_secs(30);
+/// Taken for a line's rate while none is known, bytes/s: 8 Mbit/s. Too much costs a neighbour's first range, too little
+/// moves the place where it goes on.
+pub const RACE_RATE_ASSUMED: u64 = 1_000_000;
+/// What a neighbour must have brought before the origin's connection is given up for it, bytes: more than one that only
+/// begins, less than its first range.
+pub const RACE_PROOF_BYTES: u64 = 8 * 1024;
+/// The end of a response is not worth a neighbour's connection below this, bytes: two round trips of a slow line.
+pub const RACE_PART_BYTES_MIN: u64 = 32 * 1024;
+/// Neighbours go on at the latest here in a response, bytes: positions then fit sequence arithmetic with room to spare.
+pub const RACE_CUT_BYTES_MAX: u64 = 16 << 20;
+/// What the origin has in flight at least, bytes: it must not come closer to the cut before somebody goes on there.
+pub const RACE_GUARD_BYTES_MIN: u64 = 16 * 1024;
+/// How often the cut moves before a late neighbour's help is given up: each time farther, 480 KiB in all.
+pub const RACE_RAISES_MAX: u8 = 4;
+/// How far the cut moves the first time, bytes; each time twice as far.
+pub const RACE_RAISE_BYTES: u64 = 32 * 1024;
+/// The window that an origin is told before its reply is seen, bytes: the most that a SYN can say, and more than any
+/// origin sends at first.
+pub const HANDSHAKE_WINDOW_MAX: u64 = 65_535;
+/// A flow without a whole request, or without a reply, is left alone after this: origins that think longer exist, but
+/// their exchange's place is worth more.
+pub const LISTEN_TIMEOUT: Duration = Duration::from_secs(60);
+/// A response of which the client reads nothing is left to its origin after this.
+pub const RACE_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Round trips from asking a neighbour until its first bytes: connection and request.
+pub const RACE_PEER_ROUND_TRIPS: u64 = 2;
+/// The own second connection begins so many round trips before the cut: connection, request, slow start.
+pub const RACE_OWN_ROUND_TRIPS: u64 = 5;
+/// From a request to its reply is taken for a round trip, but no more than this, µs: an origin that thinks must not move
+/// the cut away.
+pub const RACE_RTT_US_MAX: u64 = 400_000;
 /// Host and path of a declined download that `why` shows, bytes: what an 80-column row has room for.
 pub const WHY_TEXT_BYTES: usize = 64;
 /// Declined downloads remembered for `why`: half a screen.

@@ -1,5 +1,8 @@
 //! One HTTP request and its response, from the first byte of the GET to the last ACK of the client.
 //!
+//! With the `reply` probe the request passes at once and its reply is read as it passes, see [`racing`]. With the
+//! `head` probe the request is held:
+//!
 //! ```text
 //!            GET whole, wanted, a peer is up      HEAD fits        first own 206 is good
 //! Collecting ---------------------------> Probing --------> Opening ------------------> Stitching
@@ -24,6 +27,7 @@
 //! Budget: below 24 KiB an exchange (asserted), [`EXCHANGES_MAX`] of them, and the blocks it guarantees itself.
 
 mod flow;
+mod racing;
 mod slot;
 mod stitching;
 mod why;
@@ -32,6 +36,7 @@ use heapless::Vec;
 use smoltcp::time::Instant;
 
 pub use flow::{ClientSegment, Decision, Ends, Flow, Outcome, Outgoing, Reply, Way};
+use racing::Step;
 use slot::{Exchange, State};
 pub use why::{Declined, Why};
 
@@ -44,7 +49,7 @@ use crate::fetch::response::{ReplyHead, judge_probe};
 use crate::fetch::{self, Failure};
 use crate::links::peer::{self, Peer};
 use crate::links::{LINKS_MAX, LinkId};
-use crate::settings::Accel;
+use crate::settings::{Accel, Probe};
 use crate::split::Plan;
 use crate::stack::{SocketId, Stack};
 use crate::stitch::extents::Pool;
@@ -60,6 +65,14 @@ crate::counter_stage! {
         Held = "held",
         /// Held requests sent on unchanged.
         Released = "released",
+        /// Responses whose end was asked of links while the origin sent the beginning.
+        Raced = "raced",
+        /// Times that the place where links go on moved, because none was there in time.
+        Raised = "raised",
+        /// Raced responses that the origin sent to their end.
+        Left = "left",
+        /// Raced responses whose origin closed, reset or fell silent before its part was through.
+        Rescued = "rescued",
         /// Responses taken over.
         Stitched = "stitched",
         /// Responses stitched to the last byte.
@@ -196,7 +209,18 @@ impl<'m> Exchanges<'m> {
         self.outcomes.pop()
     }
 
-    /// Looks at the first payload of a request on a watched flow; `Some` when the segment is kept.
+    /// Whether the flow's segments go on as they are unless something else is decided: conntrack judges them first.
+    pub fn passes(&self, id: ExchangeId) -> bool {
+        self.slots[id.index()].passes()
+    }
+
+    /// The window field with which a segment of the client goes on, if it is not its own.
+    pub fn window_to_origin(&self, id: ExchangeId, ack: u32, window: u16) -> Option<u16> {
+        self.slots[id.index()].window_to_origin(ack, window)
+    }
+
+    /// Looks at the first payload of a request on a watched flow; `Some` when an exchange begins. The segment is kept
+    /// unless the exchange [`passes`](Self::passes).
     ///
     /// On `None` the flow is plain from now on and the segment goes on unchanged.
     #[expect(
@@ -242,6 +266,17 @@ impl<'m> Exchanges<'m> {
             return None;
         };
         let slot = &mut self.slots[at];
+        if accel.probe == Probe::Reply {
+            slot.begin(now, flow, 0);
+            slot.state = State::Listening;
+            if let Err(why) = slot.collect(payload, accel) {
+                self.decline(now, payload, why);
+                self.slots[at].rest(now, stack, pool, &mut []);
+                return None;
+            }
+            self.slots[at].listen(now);
+            return Some(ExchangeId(at as u8));
+        }
         let window = WINDOW_BLOCKS
             .into_iter()
             .find(|&blocks| slot.extents.guarantee(pool, blocks).is_ok());
@@ -314,6 +349,15 @@ impl<'m> Exchanges<'m> {
         let slot = &mut self.slots[id.index()];
         match slot.state {
             State::Free => Decision::Forward,
+            State::Listening | State::Racing | State::Leaving => {
+                match slot.hear_client(now, segment, accel, shared.pool) {
+                    Ok(()) => self.advance(now, id, shared, way),
+                    Err(why) => {
+                        self.leave(now, id, why, shared);
+                        Decision::Forward
+                    }
+                }
+            }
             State::Collecting | State::Probing { .. } | State::Opening => {
                 let why = match slot.hold(segment, accel) {
                     Ok(()) => {
@@ -345,12 +389,16 @@ impl<'m> Exchanges<'m> {
         &mut self,
         now: Instant,
         id: ExchangeId,
-        reply: Reply,
+        reply: Reply<'_>,
+        accel: &Accel,
         shared: &mut Shared<'_, '_>,
         way: &mut W,
     ) -> Decision {
         let slot = &mut self.slots[id.index()];
-        let is_quiet = !reply.fin && !reply.rst && reply.payload_len == 0;
+        let is_quiet = !reply.fin && !reply.rst && reply.payload.is_empty();
+        if slot.passes() {
+            return self.on_passing_reply(now, id, &reply, accel, shared, way);
+        }
         if reply.syn && !reply.rst && slot.state != State::Free {
             // The ACK of its SYN was lost. The request that would have carried another is held here, and what
             // the client says now may be an answer to a stitched segment: only the router can repeat it.
@@ -358,7 +406,7 @@ impl<'m> Exchanges<'m> {
             return Decision::Taken;
         }
         match slot.state {
-            State::Free => Decision::Forward,
+            State::Free | State::Listening | State::Racing | State::Leaving => Decision::Forward,
             State::Collecting | State::Probing { .. } | State::Opening => {
                 if !is_quiet {
                     self.release(now, id, Why::Interrupted, shared, way);
@@ -371,7 +419,9 @@ impl<'m> Exchanges<'m> {
                     slot.origin_gone = true;
                     self.counts.bump(Counter::OriginClosed);
                 }
-                if !reply.rst && !is_quiet {
+                // Probes of a closed window carry nothing: the reset at the cut may have been lost.
+                let is_probe = slot.race.passed > 0;
+                if !reply.rst && (is_probe || !is_quiet) {
                     slot.reset_origin(now, way);
                 }
                 Decision::Taken
@@ -446,6 +496,24 @@ impl<'m> Exchanges<'m> {
             self.pump_uplink(now, id, accel, shared, way);
             match self.slots[at].state {
                 State::Free => {}
+                State::Listening => {
+                    if self.slots[at].has_listened_enough(now) {
+                        self.leave(now, id, Why::Late, shared);
+                    }
+                }
+                State::Racing => {
+                    self.advance(now, id, shared, way);
+                    if self.slots[at].state == State::Racing {
+                        self.ask(now, id, shared);
+                        // What is owed is tried again in time.
+                        self.slots[at].tell_window(now, way);
+                    }
+                }
+                State::Leaving => {
+                    if self.slots[at].tell_window(now, way) {
+                        self.pass(now, id, shared);
+                    }
+                }
                 State::Collecting | State::Probing { .. } => {
                     self.slots[at].try_probe(now, shared.stack);
                     if now >= self.slots[at].held_at + EXCHANGE_HOLD_MAX {
@@ -476,6 +544,10 @@ impl<'m> Exchanges<'m> {
         shared: &mut Shared<'_, '_>,
         way: &mut W,
     ) {
+        // While it listens, the place of the fetch's heads has the one that passes.
+        if self.slots[id.index()].state == State::Listening {
+            return;
+        }
         loop {
             let slot = &mut self.slots[id.index()];
             let Exchange {
@@ -484,6 +556,7 @@ impl<'m> Exchanges<'m> {
                 extents,
                 object,
                 head_len,
+                body_first,
                 bytes,
                 failures,
                 own_faults,
@@ -493,24 +566,28 @@ impl<'m> Exchanges<'m> {
             } = slot;
             let counts = &mut self.counts;
             let pool = &mut *shared.pool;
-            let mut body =
-                |offset: u64, part: &[u8]| match extents.write(pool, *head_len + offset, part) {
-                    Ok(written) => {
-                        plan.on_bytes(now, LinkId::UPLINK, offset, part.len() as u64);
-                        bytes[0] += part.len() as u64;
-                        failures[0] = 0;
-                        *own_faults = 0;
-                        *progress_at = now;
-                        counts.add(Counter::BytesUplink, part.len() as u64);
-                        counts.add(Counter::BytesDuplicate, written.duplicate as u64);
-                        if written.conflict {
-                            counts.bump(Counter::BytesConflict);
-                            *is_doubtful = true;
-                        }
-                        part.len()
+            let (head_len, body_first) = (*head_len, *body_first);
+            let mut body = |offset: u64, part: &[u8]| match extents.write(
+                pool,
+                head_len + (offset - body_first),
+                part,
+            ) {
+                Ok(written) => {
+                    plan.on_bytes(now, LinkId::UPLINK, offset, part.len() as u64);
+                    bytes[0] += part.len() as u64;
+                    failures[0] = 0;
+                    *own_faults = 0;
+                    *progress_at = now;
+                    counts.add(Counter::BytesUplink, part.len() as u64);
+                    counts.add(Counter::BytesDuplicate, written.duplicate as u64);
+                    if written.conflict {
+                        counts.bump(Counter::BytesConflict);
+                        *is_doubtful = true;
                     }
-                    Err(_full) => 0,
-                };
+                    part.len()
+                }
+                Err(_full) => 0,
+            };
             let Some(event) = fetch.pump(now, shared.stack, object.as_ref(), &mut body) else {
                 return;
             };
@@ -537,7 +614,11 @@ impl<'m> Exchanges<'m> {
                     }
                 }
                 fetch::Event::Lost(failure) => match slot.state {
-                    State::Free => {}
+                    State::Free | State::Listening | State::Leaving => {}
+                    // The first connection is still there.
+                    State::Racing => {
+                        slot.on_link_failed(now, LinkId::UPLINK, &mut self.counts);
+                    }
                     State::Collecting | State::Probing { .. } | State::Opening => {
                         self.release(now, id, Why::Line(failure), shared, way);
                     }
@@ -600,8 +681,8 @@ impl<'m> Exchanges<'m> {
             // The plan counts as arrived what is not held: asking for a byte twice is allowed,
             // forgetting one is not.
             self.counts.bump(Counter::Holes);
-            let first = slot.extents.contiguous_end().saturating_sub(slot.head_len);
-            slot.plan = Plan::new(now, first, slot.stream_len - slot.head_len);
+            let first = slot.offset_of(slot.extents.contiguous_end().max(slot.head_len));
+            slot.plan = Plan::new(now, first, slot.body_end());
         }
         let mut usable: [bool; LINKS_MAX] = core::array::from_fn(|i| {
             let link = LinkId::from_index(i);
@@ -628,6 +709,11 @@ impl<'m> Exchanges<'m> {
                 slot.on_link_failed(now, link, &mut self.counts);
             }
             usable[i] &= slot.may_use(link) && now >= slot.paused_until[i];
+        }
+        usable[0] = usable[0] && slot.own_line_is_worth_it(now, &usable);
+        if slot.state == State::Racing {
+            // What a link failed to bring and the origin sends itself.
+            slot.plan.forget_below(slot.offset_of(slot.race.cut));
         }
         let Some(request) = slot.request else { return };
         let limit = slot.plan_limit();
@@ -674,6 +760,174 @@ impl<'m> Exchanges<'m> {
                 }
             }
         }
+    }
+
+    /// Takes a segment of the origin that goes to the client unless the router takes its place.
+    fn on_passing_reply<W: Way>(
+        &mut self,
+        now: Instant,
+        id: ExchangeId,
+        reply: &Reply<'_>,
+        accel: &Accel,
+        shared: &mut Shared<'_, '_>,
+        way: &mut W,
+    ) -> Decision {
+        let slot = &mut self.slots[id.index()];
+        if reply.syn && !reply.rst {
+            return Decision::Forward;
+        }
+        let ends = reply.rst || reply.fin;
+        if ends && slot.state == State::Racing && slot.is_proven() {
+            // Its connection dies before its part is through: links can bring the rest (FAULTS K12).
+            self.rescue(now, id, shared, way);
+            return Decision::Taken;
+        }
+        slot.note_passed(reply);
+        if ends {
+            self.leave(now, id, Why::Interrupted, shared);
+            return Decision::Forward;
+        }
+        if slot.state == State::Listening {
+            match slot.overhear(reply) {
+                Ok(None) => {}
+                Ok(Some(head)) => self.on_reply_head(now, id, &head, accel, shared),
+                Err(why) => self.leave(now, id, why, shared),
+            }
+        }
+        Decision::Forward
+    }
+
+    /// Judges the reply that passes; the neighbours are asked for its end at once.
+    fn on_reply_head(
+        &mut self,
+        now: Instant,
+        id: ExchangeId,
+        head: &ReplyHead,
+        accel: &Accel,
+        shared: &mut Shared<'_, '_>,
+    ) {
+        let peers_up = shared.peers.iter().filter(|peer| peer.is_up()).count() as u64;
+        let slot = &mut self.slots[id.index()];
+        let Some(request) = slot.request else { return };
+        let target = request.target.of(&slot.held);
+        let judged = if peers_up == 0 || !http::peer_may_see(target) {
+            Err(Why::NoPeer)
+        } else {
+            judge_probe(head, target, accel).map_err(Why::Plain)
+        };
+        let raced = judged.and_then(|object| {
+            slot.head_len = head.len as u64;
+            slot.stream_len = slot.head_len + object.total;
+            slot.object = Some(object);
+            slot.race(now, &self.rates, peers_up, shared.pool)
+        });
+        match raced {
+            Ok(()) => {
+                self.counts.bump(Counter::Raced);
+                self.ask(now, id, shared);
+            }
+            Err(why) => self.leave(now, id, why, shared),
+        }
+    }
+
+    /// Does what a race has come to; [`Decision::Taken`] once the router answers the client.
+    fn advance<W: Way>(
+        &mut self,
+        now: Instant,
+        id: ExchangeId,
+        shared: &mut Shared<'_, '_>,
+        way: &mut W,
+    ) -> Decision {
+        let slot = &mut self.slots[id.index()];
+        if slot.state != State::Racing {
+            return Decision::Forward;
+        }
+        let has_peer = (1..LINKS_MAX).map(LinkId::from_index).any(|link| {
+            let peer = link.peer_index().and_then(|peer| shared.peers.get(peer));
+            peer.is_some_and(Peer::is_up) && slot.may_use(link)
+        });
+        match slot.step(now, has_peer) {
+            Step::Wait => Decision::Forward,
+            Step::TakeOver => {
+                if slot.race.acked < slot.race.cut {
+                    self.rescue(now, id, shared, way);
+                } else {
+                    self.take_over(now, id, shared, way);
+                }
+                Decision::Taken
+            }
+            Step::Raise => {
+                self.counts.bump(Counter::Raised);
+                if !slot.raise(now) {
+                    self.leave(now, id, Why::NoHelp, shared);
+                }
+                Decision::Forward
+            }
+            Step::Leave(why) => {
+                self.leave(now, id, why, shared);
+                Decision::Forward
+            }
+        }
+    }
+
+    fn rescue<W: Way>(
+        &mut self,
+        now: Instant,
+        id: ExchangeId,
+        shared: &mut Shared<'_, '_>,
+        way: &mut W,
+    ) {
+        self.counts.bump(Counter::Rescued);
+        self.take_over(now, id, shared, way);
+    }
+
+    fn take_over<W: Way>(
+        &mut self,
+        now: Instant,
+        id: ExchangeId,
+        shared: &mut Shared<'_, '_>,
+        way: &mut W,
+    ) {
+        let slot = &mut self.slots[id.index()];
+        slot.take_over(now, shared.pool, way);
+        self.counts.bump(Counter::Stitched);
+        defmt::info!(
+            "exchange {=u8}: stitching {=u64} bytes from {=u64} on",
+            id.0,
+            slot.stream_len,
+            slot.race.acked
+        );
+        slot.transmit(now, &mut self.counts, shared.pool, way);
+    }
+
+    /// Gives up to help: the origin sends the rest, and is told first what the client takes.
+    fn leave(&mut self, now: Instant, id: ExchangeId, why: Why, shared: &mut Shared<'_, '_>) {
+        let slot = &mut self.slots[id.index()];
+        if slot.state == State::Racing {
+            self.counts.bump(Counter::Left);
+        }
+        if slot.state != State::Leaving {
+            let mut head = [0; 80];
+            let len = slot.held.len().min(head.len());
+            head[..len].copy_from_slice(&slot.held[..len]);
+            self.decline(now, &head[..len], why);
+        }
+        let slot = &mut self.slots[id.index()];
+        slot.owe_window(now);
+        if slot.race.tell_at.is_some() {
+            slot.drop_help(now, shared.stack, shared.pool, shared.peers);
+            slot.state = State::Leaving;
+        } else {
+            self.pass(now, id, shared);
+        }
+    }
+
+    /// The flow is plain from now on, as it stands.
+    fn pass(&mut self, now: Instant, id: ExchangeId, shared: &mut Shared<'_, '_>) {
+        let slot = &mut self.slots[id.index()];
+        let outcome = (slot.flow, Outcome::Passed);
+        slot.rest(now, shared.stack, shared.pool, shared.peers);
+        self.push_outcome(outcome);
     }
 
     /// Sends the held request on as it came and leaves the flow alone for ever.

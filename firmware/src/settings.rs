@@ -10,6 +10,7 @@ mod lists;
 mod parse;
 mod stored;
 mod v0;
+mod v1;
 
 use core::fmt::{self, Write};
 use core::net::Ipv4Addr;
@@ -128,6 +129,29 @@ pub struct Accel {
     pub ports: [u16; ACCEL_PORTS_MAX],
     /// Kinds of content that are split.
     pub types: Types,
+    /// How the router learns what an origin will answer.
+    pub probe: Probe,
+}
+
+/// How the router learns size, type and validator of what a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, defmt::Format)]
+pub enum Probe {
+    /// The request waits while a `HEAD` is asked on a connection of the router's own; afterwards the client's
+    /// connection goes on.
+    Head,
+    /// The request goes on at once and the origin's own reply is read as it passes: no round trip is added, and nothing
+    /// is asked that the client did not ask. The client's connection ends with a response that was split.
+    Reply,
+}
+
+impl Probe {
+    /// The word in settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Probe::Head => "head",
+            Probe::Reply => "reply",
+        }
+    }
 }
 
 /// A kind of content that can be chosen for splitting.
@@ -226,6 +250,8 @@ pub enum SettingError {
     Ports,
     /// Not kinds of content.
     Types,
+    /// Neither `reply` nor `head`.
+    Probe,
     /// The list of neighbours is full.
     PeersFull,
     /// The neighbour is listed already.
@@ -258,6 +284,7 @@ impl fmt::Display for SettingError {
             SettingError::Threshold => "write bytes from 65536 to 1073741824, or 256K, 4M",
             SettingError::Ports => "write 1 to 4 different ports, as 80,8080",
             SettingError::Types => "write a list of video,audio,application,binary",
+            SettingError::Probe => "write `reply` or `head`",
             SettingError::PeersFull => "4 peers are the most; remove one first",
             SettingError::PeerListed => "this peer is listed already",
             SettingError::PeerUnknown => "no such peer; `peer list` shows them",
@@ -266,7 +293,7 @@ impl fmt::Display for SettingError {
 }
 
 /// Every key, in the order in which `get` lists them.
-pub const KEYS: [&str; 16] = [
+pub const KEYS: [&str; 17] = [
     "lan.address",
     "lan.dhcp",
     "lan.pool",
@@ -282,6 +309,7 @@ pub const KEYS: [&str; 16] = [
     "accel.threshold",
     "accel.ports",
     "accel.types",
+    "accel.probe",
     "peers",
 ];
 
@@ -345,6 +373,7 @@ impl Settings {
                     .filter(|&&kind| accel.types.has(kind))
                     .map(|kind| kind.name()),
             ),
+            "accel.probe" => out.write_str(accel.probe.name()),
             "peers" => write_list(out, self.peers.iter().flatten()),
             _ => return Err(SettingError::UnknownKey),
         };
@@ -420,6 +449,12 @@ impl Settings {
             "accel.threshold" => self.accel.threshold_bytes = parse_threshold(value)?,
             "accel.ports" => self.accel.ports = parse_ports(value)?,
             "accel.types" => self.accel.types = parse_types(value)?,
+            "accel.probe" => {
+                self.accel.probe = [Probe::Head, Probe::Reply]
+                    .into_iter()
+                    .find(|probe| probe.name() == value)
+                    .ok_or(SettingError::Probe)?;
+            }
             "peers" => {
                 let mut next = Settings {
                     peers: [None; PEERS_MAX],
@@ -608,6 +643,7 @@ impl Accel {
             threshold_bytes: 262_144,
             ports: [80, 0, 0, 0],
             types: Types::ALL,
+            probe: Probe::Reply,
         }
     }
 

@@ -54,6 +54,8 @@ pub struct Flow {
     pub sack: bool,
     /// The client's window field seen last.
     pub window: u16,
+    /// How much of the reply the origin was told it may send, bytes: the most that was ever advertised.
+    pub edge: u32,
 }
 
 impl Flow {
@@ -77,20 +79,28 @@ impl Flow {
             origin_window_shift: 0,
             sack: false,
             window: 0,
+            edge: 0,
         }
     }
 
     /// A sender that continues the origin's stream to the client.
     pub(super) fn sender(&self, now: Instant) -> Sender {
+        self.sender_at(now, 0)
+    }
+
+    /// The same from a position of the stream on, all before which the client has acknowledged.
+    pub(super) fn sender_at(&self, now: Instant, position: u64) -> Sender {
         let mss = self.client_mss.unwrap_or(MSS_DEFAULT).clamp(1, MSS_MAX);
         let window = u32::from(self.window) << self.client_window_shift;
-        let config = SenderConfig::new(
-            self.reply_seq,
+        let mut config = SenderConfig::new(
+            // Sequence numbers are positions modulo 2^32.
+            self.reply_seq.wrapping_add(position as u32),
             mss,
             window,
             self.client_window_shift,
             self.sack,
         );
+        config.first_position = position;
         Sender::new(config, now)
     }
 
@@ -137,7 +147,7 @@ pub struct ClientSegment<'a> {
 
 /// A segment of the origin on the client's own connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Reply {
+pub struct Reply<'a> {
     /// Sequence number, as the origin counts.
     pub seq: u32,
     /// Acknowledgment number, as the origin counts.
@@ -148,8 +158,8 @@ pub struct Reply {
     pub fin: bool,
     /// RST bit.
     pub rst: bool,
-    /// Bytes of data.
-    pub payload_len: usize,
+    /// Data.
+    pub payload: &'a [u8],
 }
 
 /// What becomes of a segment shown to an exchange.
@@ -169,6 +179,8 @@ pub enum Outcome {
         /// Bytes of it.
         request_bytes: u32,
     },
+    /// Nothing was held and nothing was added: plain from now on, as it stands.
+    Passed,
     /// The response is through: the connection goes on, translated by these many more bytes.
     Resume {
         /// Request bytes that never reached the origin.

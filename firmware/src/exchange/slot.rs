@@ -4,6 +4,7 @@ use heapless::Vec;
 use smoltcp::time::Instant;
 
 use super::flow::{self, ClientSegment, Flow};
+use super::racing::Race;
 use super::{Counter, ExchangeId, Why};
 use crate::budget::{
     EXCHANGE_HOLD_MAX, LINK_FAILURES_MAX, LINK_PAUSE, OWN_FAULTS_MAX, REPLY_HEAD_BYTES_MAX,
@@ -26,11 +27,21 @@ use crate::wire::http::{self, PeerRequest, Request};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Free,
+    /// The request, then the head of its reply, is read as it passes.
+    Listening,
+    /// The reply passes while links fetch its end.
+    Racing,
+    /// Plain as soon as the origin knows the client's window.
+    Leaving,
     Collecting,
-    Probing { is_asked: bool },
+    Probing {
+        is_asked: bool,
+    },
     Opening,
     Stitching,
-    Closing { since: Instant },
+    Closing {
+        since: Instant,
+    },
 }
 
 /// One exchange.
@@ -64,6 +75,9 @@ pub(super) struct Exchange {
     pub(super) closes: bool,
     pub(super) client_fin: bool,
     pub(super) origin_gone: bool,
+    pub(super) race: Race,
+    /// First offset of the object that the stream carries; 0 but for a client's own range.
+    pub(super) body_first: u64,
     /// The client is owed an ACK of its own bytes.
     pub(super) owes_ack: bool,
     /// The own line brought other bytes than those held: what is held is not the origin's.
@@ -99,6 +113,8 @@ impl Exchange {
             closes: false,
             client_fin: false,
             origin_gone: false,
+            race: Race::none(),
+            body_first: 0,
             owes_ack: false,
             is_doubtful: false,
             again_at: None,
@@ -125,6 +141,8 @@ impl Exchange {
         self.closes = false;
         self.client_fin = false;
         self.origin_gone = false;
+        self.race = Race::none();
+        self.body_first = 0;
         self.owes_ack = false;
         self.is_doubtful = false;
         self.again_at = None;
@@ -142,6 +160,17 @@ impl Exchange {
             return;
         }
         self.state = State::Free;
+        self.drop_help(now, stack, pool, peers);
+    }
+
+    /// Frees the blocks, tells peers, and keeps the own connection if it is clean.
+    pub(super) fn drop_help(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack<'_>,
+        pool: &mut Pool<'_>,
+        peers: &mut [Peer],
+    ) {
         self.request = None;
         self.object = None;
         self.extents.clear(pool);
@@ -198,6 +227,36 @@ impl Exchange {
         } else {
             Err(Why::Interrupted)
         }
+    }
+
+    /// A client segment that passes: nothing is held, and anything odd ends the reading.
+    pub(super) fn hear_client(
+        &mut self,
+        now: Instant,
+        segment: &ClientSegment<'_>,
+        accel: &Accel,
+        pool: &mut Pool<'_>,
+    ) -> Result<(), Why> {
+        if self.state != State::Leaving && !segment.payload.is_empty() && !segment.rst {
+            let from = segment.seq.wrapping_sub(self.flow.request_seq) as usize;
+            let known = self
+                .held
+                .get(from..from.saturating_add(segment.payload.len()));
+            let is_next = from == self.held.len() && self.request.is_none();
+            if segment.urg || segment.syn || (segment.fin && self.request.is_none()) {
+                return Err(Why::Interrupted);
+            }
+            if is_next {
+                self.collect(segment.payload, accel)?;
+                self.listen(now);
+            } else if known != Some(segment.payload) && from < self.held.len() {
+                // Other bytes than those that were judged (FAULTS G7).
+                return Err(Why::Interrupted);
+            } else if from > self.held.len() && self.request.is_none() {
+                return Err(Why::Interrupted);
+            }
+        }
+        self.on_racing_client(now, segment, pool)
     }
 
     pub(super) fn probe(&mut self, now: Instant, stack: &mut Stack<'_>) {
@@ -314,11 +373,16 @@ impl Exchange {
     ) -> bool {
         if matches!(
             self.state,
-            State::Free | State::Collecting | State::Probing { .. }
+            State::Free
+                | State::Listening
+                | State::Leaving
+                | State::Collecting
+                | State::Probing { .. }
         ) {
             return true;
         }
-        match self.extents.write(pool, self.head_len + offset, bytes) {
+        let position = self.position_of(offset);
+        match self.extents.write(pool, position, bytes) {
             Ok(written) => {
                 counts.add(Counter::BytesPeers, bytes.len() as u64);
                 counts.add(Counter::BytesDuplicate, written.duplicate as u64);
@@ -344,21 +408,42 @@ impl Exchange {
     pub(super) fn plan_limit(&self) -> u64 {
         let block = STITCH_BLOCK_BYTES as u64;
         let window_end = (self.extents.base() / block + self.window_blocks as u64) * block;
-        window_end.saturating_sub(self.head_len)
+        self.offset_of(window_end.max(self.head_len))
+    }
+
+    /// Where a byte of the object stands in the stream.
+    pub(super) fn position_of(&self, offset: u64) -> u64 {
+        self.head_len + (offset - self.body_first)
+    }
+
+    /// What byte of the object stands at a position behind the head.
+    pub(super) fn offset_of(&self, position: u64) -> u64 {
+        self.body_first + (position - self.head_len)
+    }
+
+    /// First offset of the object behind what the stream carries.
+    pub(super) fn body_end(&self) -> u64 {
+        self.offset_of(self.stream_len)
     }
 
     pub(super) fn poll_at(&self, now: Instant) -> Option<Instant> {
         let fetch = self.fetch.poll_at();
         let own = match self.state {
             State::Free => None,
+            State::Listening | State::Racing | State::Leaving => self.racing_poll_at(now),
             State::Collecting | State::Probing { .. } | State::Opening => {
                 Some(self.held_at + EXCHANGE_HOLD_MAX)
             }
             State::Stitching | State::Closing { .. } => self.stitching_poll_at(now),
         };
         let plan = match self.state {
-            State::Opening | State::Stitching => self.plan.poll_at(),
-            State::Free | State::Collecting | State::Probing { .. } | State::Closing { .. } => None,
+            State::Opening | State::Racing | State::Stitching => self.plan.poll_at(),
+            State::Free
+            | State::Listening
+            | State::Leaving
+            | State::Collecting
+            | State::Probing { .. }
+            | State::Closing { .. } => None,
         };
         [fetch, own, plan].into_iter().flatten().min()
     }

@@ -60,6 +60,7 @@ impl Exchange {
             // RFC 5961 section 4.2.
             self.owes_ack = true;
         } else if let Some(ack) = segment.ack {
+            self.skip_to(now, ack);
             self.flow.window = segment.window;
             let mut sack = [(0, 0); 4];
             for (pair, block) in sack.iter_mut().zip(segment.sack) {
@@ -232,9 +233,19 @@ impl Exchange {
     }
 
     fn control_origin<W: Way>(&mut self, now: Instant, bits: u8, window: u16, way: &mut W) -> bool {
+        // After a race the origin has seen the request, and the client acknowledged part of its reply.
+        let (sent, got) = (self.race.sent, self.race.acked as u32);
         let segment = Outgoing {
-            seq: self.flow.request_seq.wrapping_sub(self.flow.request_shift),
-            ack: self.flow.reply_seq.wrapping_sub(self.flow.reply_shift),
+            seq: self
+                .flow
+                .request_seq
+                .wrapping_sub(self.flow.request_shift)
+                .wrapping_add(sent),
+            ack: self
+                .flow
+                .reply_seq
+                .wrapping_sub(self.flow.reply_shift)
+                .wrapping_add(got),
             flags: bits,
             window,
             options: &[],
@@ -290,9 +301,13 @@ impl Exchange {
             return Verdict::Cut;
         }
         match self.state {
-            State::Free | State::Collecting | State::Probing { .. } | State::Opening => {
-                Verdict::GoOn
-            }
+            State::Free
+            | State::Listening
+            | State::Racing
+            | State::Leaving
+            | State::Collecting
+            | State::Probing { .. }
+            | State::Opening => Verdict::GoOn,
             State::Stitching if !acked => {
                 let is_starved = self.extents.contiguous_end() < self.stream_len
                     && self.sender.acked_position() == self.extents.contiguous_end()
@@ -330,7 +345,13 @@ impl Exchange {
         let due = match self.state {
             State::Closing { since } => Some(since + CLIENT_CLOSING_MAX),
             State::Stitching => Some(self.progress_at + CLIENT_STARVED_MAX),
-            State::Free | State::Collecting | State::Probing { .. } | State::Opening => None,
+            State::Free
+            | State::Listening
+            | State::Racing
+            | State::Leaving
+            | State::Collecting
+            | State::Probing { .. }
+            | State::Opening => None,
         };
         let pause = self
             .paused_until

@@ -23,6 +23,12 @@ pub enum Why {
     NoRoom,
     /// The client or the origin did something else meanwhile.
     Interrupted,
+    /// The client asked for more on the same connection.
+    Pipelined,
+    /// What is left of the response is not worth a neighbour's connection, or the origin may send it already.
+    TooLate,
+    /// No neighbour brought anything in time.
+    NoHelp,
 }
 
 impl Why {
@@ -40,6 +46,9 @@ impl Why {
             Why::Line(Failure::Refused(_)) => "the first range's reply may not be joined",
             Why::NoRoom => "all exchanges or blocks are in use",
             Why::Interrupted => "client or origin went on while the request was held",
+            Why::Pipelined => "the client asked for more on the same connection",
+            Why::TooLate => "the origin had sent too much to share the rest",
+            Why::NoHelp => "no peer brought anything in time",
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::budget::{
 };
 use crate::stack::{SocketId, Stack};
 use crate::wire::http::ByteRange;
-use response::{Object, PartRefused, ReplyHead, judge_part, parse_reply};
+use response::{Object, PartRefused, ReplyHead, ReplyRefused, judge_part, parse_reply};
 
 /// Why a connection ended with requests on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]
@@ -215,6 +215,32 @@ impl Fetch {
         stack.touch();
         self.state = State::Open { used_at: now };
         self.asks.push_back(ask).map_err(|_| Busy)
+    }
+
+    /// Takes bytes of a head that came on another connection, in order; the head once it is whole. The place is
+    /// that of this connection's own heads, so nothing may be asked meanwhile.
+    ///
+    /// # Errors
+    /// The head is not one this router reads.
+    pub fn overhear(&mut self, bytes: &[u8]) -> Result<Option<ReplyHead>, ReplyRefused> {
+        let room = self.head.capacity() - self.head.len();
+        // Cannot fail: at most `room`.
+        let _fits = self
+            .head
+            .extend_from_slice(&bytes[..bytes.len().min(room)])
+            .is_ok();
+        let head = parse_reply(&self.head)?;
+        match &head {
+            Some(head) => self.head.truncate(head.len),
+            None if self.head.is_full() => return Err(ReplyRefused::TooLong),
+            None => {}
+        }
+        Ok(head)
+    }
+
+    /// Begins to take a head that comes on another connection, see [`Self::overhear`].
+    pub fn begin_overhearing(&mut self) {
+        self.head.clear();
     }
 
     /// The raw bytes of the reply head seen last.

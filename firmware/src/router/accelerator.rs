@@ -10,6 +10,7 @@ use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
 use super::Verdict;
 use super::way::RouterWay;
 use crate::budget::{EXCHANGES_MAX, Memory, PEER_PORT};
+use crate::conntrack::tcp::State;
 use crate::conntrack::{self, Direction, EntryId, Stage, Table};
 use crate::counters::Counts;
 use crate::exchange::{
@@ -20,11 +21,11 @@ use crate::links::lender::{Lender, Terms};
 use crate::links::peer::Peer;
 use crate::port::{Egress, Port};
 use crate::random::Random;
-use crate::settings::Settings;
+use crate::settings::{Probe, Settings};
 use crate::stack::Stack;
 use crate::stitch::extents::Pool;
 use crate::wire::options::Summary;
-use crate::wire::packet::{ETHERNET_BYTES, Packet, flags};
+use crate::wire::packet::{self, ETHERNET_BYTES, Packet, flags};
 
 crate::counter_stage! {
     /// What the accelerator refused.
@@ -107,8 +108,8 @@ impl<E: Egress> Lent<'_, E> {
 impl<'m> Accelerator<'m> {
     /// Shows a segment of a flow that is not plain; `Some` when it goes no further.
     ///
-    /// Conntrack has not judged it yet: in a flow with an exchange the client acknowledges bytes that the
-    /// origin never sent. The checksum was verified.
+    /// Conntrack has judged it where [`Self::passes`] says so. Elsewhere it has not yet: in a flow whose response is
+    /// stitched the client acknowledges bytes that the origin never sent. The checksum was verified.
     pub(super) fn on_flow_segment<E: Egress>(
         &mut self,
         now: Instant,
@@ -149,6 +150,47 @@ impl<'m> Accelerator<'m> {
                     Decision::Forward => None,
                     Decision::Taken => Some(Verdict::Intercept),
                 }
+            }
+        }
+    }
+
+    /// Whether segments of a flow in this stage go on as they are unless something else is decided: conntrack then
+    /// judges them before the exchange sees them.
+    pub(super) fn passes(&self, stage: Stage, settings: &Settings) -> bool {
+        match stage {
+            Stage::Plain => false,
+            Stage::Watched => settings.accel.probe == Probe::Reply,
+            Stage::Exchange(exchange) => self.exchanges.passes(ExchangeId::from_index(exchange.0)),
+        }
+    }
+
+    /// The window field with which a segment of the client goes on, if it is not the client's own.
+    ///
+    /// An origin that was told of all the room that a client has would send past the place where others go on, and
+    /// what was offered cannot be taken back. So until the reply is seen no more is offered than a SYN can say.
+    pub(super) fn window_to_origin(
+        &self,
+        entry: &conntrack::Tcp,
+        segment: &packet::Tcp,
+        settings: &Settings,
+    ) -> Option<u16> {
+        if segment.has_any(flags::SYN | flags::RST) {
+            return None;
+        }
+        match entry.stage {
+            Stage::Exchange(exchange) => {
+                let id = ExchangeId::from_index(exchange.0);
+                self.exchanges
+                    .window_to_origin(id, segment.ack, segment.window)
+            }
+            // The end of the handshake, and what follows it before a request.
+            Stage::Plain | Stage::Watched => {
+                let is_first = entry.stage == Stage::Watched
+                    || (entry.watchable && entry.state == State::SynReceived);
+                let shift = entry.window_shift(Direction::Original);
+                let wanted = u16::MAX >> shift;
+                (is_first && settings.accel.probe == Probe::Reply && segment.window > wanted)
+                    .then_some(wanted)
             }
         }
     }
@@ -207,6 +249,12 @@ impl<'m> Accelerator<'m> {
             origin_window_shift: state.window_shift(Direction::Reply),
             sack: state.sack_permitted(),
             window: tcp.window,
+            // What the handshake said, see `window_to_origin`.
+            edge: state
+                .client
+                .limit
+                .wrapping_sub(ack)
+                .min(u32::from(u16::MAX)),
         };
         let peer_is_up = self.peers.iter().any(Peer::is_up);
         let started = self.exchanges.start(
@@ -223,7 +271,10 @@ impl<'m> Accelerator<'m> {
             Some(exchange) => {
                 entry.tcp.stage = Stage::Exchange(conntrack::ExchangeId(exchange.index() as u8));
                 lent.table.touch(now, id);
-                Some(Verdict::Intercept)
+                match self.exchanges.passes(exchange) {
+                    true => None,
+                    false => Some(Verdict::Intercept),
+                }
             }
             None => {
                 entry.tcp.stage = Stage::Plain;
@@ -295,9 +346,9 @@ impl<'m> Accelerator<'m> {
                     syn: tcp.has(flags::SYN),
                     fin: tcp.has(flags::FIN),
                     rst: tcp.has(flags::RST),
-                    payload_len: packet.payload_len(),
+                    payload: packet.payload(frame),
                 };
-                exchanges.on_origin_segment(now, exchange, reply, &mut shared, &mut way)
+                exchanges.on_origin_segment(now, exchange, reply, accel, &mut shared, &mut way)
             }
         };
         lent.table.touch(now, id);
@@ -313,8 +364,11 @@ impl<'m> Accelerator<'m> {
                 continue;
             };
             let tcp = &mut entry.tcp;
-            tcp.client.window = flow.window;
+            if outcome != Outcome::Passed {
+                tcp.client.window = flow.window;
+            }
             match outcome {
+                Outcome::Passed => tcp.stage = Stage::Plain,
                 Outcome::Plain { request_bytes } => {
                     // The held bytes have just gone out in the client's name.
                     let first = flow.request_seq.wrapping_sub(flow.request_shift);

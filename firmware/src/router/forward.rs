@@ -375,14 +375,27 @@ impl Router<'_> {
                 return self.drop(Counter::TransportChecksum);
             }
         }
-        // Before conntrack judges it: in an exchange the client acknowledges bytes that the origin
-        // never sent, and what is held back has not passed.
+        let passes = !is_plain && self.accelerator.passes(stage, &self.settings);
+        if !is_plain
+            && direction == Direction::Original
+            && let Some(window) = self
+                .accelerator
+                .window_to_origin(&entry.tcp, tcp, &self.settings)
+        {
+            // Conntrack goes by the client's own word: what the origin is told later may be as much.
+            rewrite::set_window(frame, packet, window);
+        }
+        if passes && !self.judge(now, id, direction, tcp, packet, frame) {
+            return self.drop(Counter::Invalid);
+        }
+        // Elsewhere before conntrack judges it: in an exchange the client acknowledges bytes that the
+        // origin never sent, and what is held back has not passed.
         if stage != Stage::Plain
             && let Some(verdict) = self.accelerate(now, id, direction, packet, frame, out)
         {
             return verdict;
         }
-        if !self.judge(now, id, direction, tcp, packet, frame) {
+        if !passes && !self.judge(now, id, direction, tcp, packet, frame) {
             return self.drop(Counter::Invalid);
         }
         self.translate_for(now, id, direction, tcp.flags, packet, frame, out)

@@ -34,6 +34,7 @@ fn every_key_can_be_read_and_its_value_set_again() {
         ("accel.types", "video,binary"),
         ("accel.ports", "80,8080"),
         ("accel.threshold", "1048576"),
+        ("accel.probe", "head"),
     ] {
         assert_eq!(settings.set(key, value), Ok(()), "{key}");
         assert_eq!(get(&settings, key), value, "{key}");
@@ -158,6 +159,7 @@ fn a_refused_value_changes_nothing_and_says_why() {
         ("accel.ports", "65536", SettingError::Ports),
         ("accel.types", "pictures", SettingError::Types),
         ("accel.types", "", SettingError::Types),
+        ("accel.probe", "Head", SettingError::Probe),
         ("peers", "10.0.0.1,10.0.0.1", SettingError::PeerListed),
         (
             "peers",

@@ -71,6 +71,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Settings, Refused> {
             threshold_bytes: old.accel.threshold_bytes,
             ports: old.accel.ports,
             types: Types(old.accel.types),
+            ..Accel::new()
         },
         peers: old.peers,
         ..blank

@@ -103,6 +103,57 @@ impl Plan {
         }
     }
 
+    /// Takes `rate` for a link that was not measured here, bytes/s.
+    pub fn assume_rate(&mut self, link: LinkId, rate: u64) {
+        let lane = &mut self.lanes[link.index()];
+        if lane.rate == 0 {
+            lane.rate = rate;
+        }
+    }
+
+    /// Bytes nobody was asked for yet, or that somebody failed to bring.
+    pub fn unasked(&self) -> u64 {
+        let returned = self.returned.iter().map(|span| span.end - span.start);
+        self.end - self.frontier + returned.sum::<u64>()
+    }
+
+    /// What a link brings as far as is known now: its measured rate, or that of the range that arrives,
+    /// bytes/s; zero before its first byte.
+    pub fn pace(&self, now: Instant, link: LinkId) -> u64 {
+        let lane = &self.lanes[link.index()];
+        let elapsed_us = (now - lane.since).total_micros();
+        match lane.rate {
+            0 if elapsed_us > 0 => lane.counted.saturating_mul(1_000_000) / elapsed_us,
+            rate => rate,
+        }
+    }
+
+    /// The first place at or after `offset` from which bytes will come: where a link was asked to begin, or the
+    /// first byte never asked for.
+    pub fn beginning_after(&self, offset: u64) -> u64 {
+        let asks = self.lanes.iter().flat_map(|lane| lane.asks.iter());
+        let begin = asks.map(|ask| ask.first).filter(|&first| first >= offset);
+        begin.min().unwrap_or(self.frontier).max(offset)
+    }
+
+    /// Nothing below `offset` is wanted any more. What is under way comes all the same.
+    pub fn forget_below(&mut self, offset: u64) {
+        self.frontier = self.frontier.max(offset.min(self.end));
+        self.returned.retain(|span| span.end > offset);
+        if let Some(first) = self.returned.first_mut() {
+            first.start = first.start.max(offset);
+        }
+    }
+
+    /// Wants `start..end`, below all that is planned so far, as well.
+    pub fn want_before(&mut self, start: u64, end: u64) {
+        self.give_back(Ask {
+            first: start,
+            at: start,
+            end,
+        });
+    }
+
     /// The measured rate of a link, bytes/s; zero while unknown.
     pub fn rate(&self, link: LinkId) -> u64 {
         self.lanes[link.index()].rate

@@ -156,6 +156,23 @@ pub fn shift_tcp(frame: &mut [u8], packet: &Packet, seq_add: u32, ack_add: u32) 
     *field = delta.apply(*field);
 }
 
+/// Replaces the window field.
+pub fn set_window(frame: &mut [u8], packet: &Packet, window: u16) {
+    if packet.tcp().is_none() {
+        return;
+    }
+    let Some((_, body)) = split(frame, packet) else {
+        return;
+    };
+    let Some(header) = body.first_chunk_mut::<TCP_BYTES>() else {
+        return;
+    };
+    let new = window.to_be_bytes();
+    let old = core::mem::replace(array_mut::<14, 2>(header), new);
+    let field = array_mut::<16, 2>(header);
+    *field = Delta::new().word(old, new).apply(*field);
+}
+
 /// Overwrites the timestamps option with no-operations, so that none is negotiated; true when
 /// there was one.
 pub fn blank_timestamps(frame: &mut [u8], packet: &Packet) -> bool {
@@ -394,6 +411,22 @@ mod tests {
         assert_eq!(Summary::of(packet.tcp_options(&frame)).mss, Some(1400));
         assert!(checksums_hold(&frame));
         assert!(!clamp_mss(&mut frame, &packet, 1410));
+    }
+
+    #[test]
+    fn a_window_is_replaced_and_the_checksum_follows() {
+        let mut frame = segment(&[], b"hello");
+        let packet = Packet::parse(&frame).unwrap();
+        for window in [0, 1, 501, u16::MAX] {
+            set_window(&mut frame, &packet, window);
+            assert!(checksums_hold(&frame));
+            assert_eq!(Packet::parse(&frame).unwrap().tcp().unwrap().window, window);
+        }
+        let mut other = datagram(true);
+        let before = other.clone();
+        let packet = Packet::parse(&other).unwrap();
+        set_window(&mut other, &packet, 7);
+        assert_eq!(other, before);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::line::Shape;
 use crate::sim::efficiency;
 use crate::sim::world::Lines;
 use anyhow::{Result, anyhow};
+use firmware::settings::Probe;
 use serde::Serialize;
 
 /// One measured thing.
@@ -190,7 +191,7 @@ pub fn measure_worth(figures: &mut Figures) -> Result<()> {
         if !figures.wants(worth.name) {
             continue;
         }
-        let measured = efficiency::measure(&worth.lines(), worth.size)
+        let measured = efficiency::measure(&worth.lines(), Probe::Reply, worth.size)
             .map_err(|error| anyhow!("{}: {error}", worth.name))?;
         let efficiency = measured.efficiency_permille() as f64 / 1e3;
         figures.add(

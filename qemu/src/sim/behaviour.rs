@@ -86,6 +86,8 @@ pub struct Rule {
     pub to_request: u32,
     /// Only to requests with a Range.
     pub ranges_only: bool,
+    /// Only to requests without one.
+    pub wholes_only: bool,
 }
 
 impl Rule {
@@ -97,6 +99,7 @@ impl Rule {
             from_request: 0,
             to_request: u32::MAX,
             ranges_only: false,
+            wholes_only: false,
         }
     }
 
@@ -123,10 +126,17 @@ impl Rule {
         self
     }
 
+    /// The same rule for requests without a Range only.
+    pub fn on_wholes(mut self) -> Self {
+        self.wholes_only = true;
+        self
+    }
+
     fn applies(&self, request: &Request, source: Ipv4Address, number: u32) -> bool {
         self.source.is_none_or(|only| only == source)
             && (self.from_request..self.to_request).contains(&number)
             && (!self.ranges_only || request.range.is_some())
+            && (!self.wholes_only || request.range.is_none())
     }
 }
 

@@ -73,7 +73,7 @@ pub struct FetchPlan {
     pub asks: Vec<Ask>,
     /// All requests at once instead of one after each reply.
     pub pipelined: bool,
-    /// Wait between a reply and the next request.
+    /// Wait between a reply and the next request; between requests where all go at once.
     pub think_us: u64,
     /// Receive buffer.
     pub rx_bytes: usize,
@@ -178,6 +178,11 @@ enum Chunk {
     LastEnd(u8),
 }
 
+/// Between the ports of a fetch's first and second connection.
+const PORTS_APART: u16 = 1_000;
+/// Connections that one fetch opens in all: servers close after a reply, and the next request goes on a new one.
+const CONNECTIONS_MAX: u16 = 6;
+
 /// Where in a reply.
 #[derive(Debug)]
 enum Reading {
@@ -206,6 +211,10 @@ struct Fetch {
     outcomes: Vec<Outcome>,
     last_arrival_us: u64,
     closed: bool,
+    /// Connections that ended between two replies.
+    connections: u16,
+    /// Replies that came whole on earlier connections.
+    answered_before: usize,
     /// Bytes in the socket when the client left.
     left_unread: usize,
 }
@@ -295,7 +304,7 @@ impl Client {
         self.iface.poll(now, &mut self.queues, &mut self.sockets);
         let mut wake = None;
         for (index, fetch) in self.fetches.iter_mut().enumerate() {
-            let port = self.port_base + index as u16;
+            let port = self.port_base + index as u16 + fetch.connections * PORTS_APART;
             let due = fetch.run(now_us, port, &mut self.iface, &mut self.sockets);
             wake = earliest(wake, due);
         }
@@ -328,7 +337,7 @@ impl Client {
         if !tcp.syn() {
             return;
         }
-        let index = usize::from(tcp.src_port().wrapping_sub(self.port_base));
+        let index = usize::from(tcp.src_port().wrapping_sub(self.port_base) % PORTS_APART);
         let Some(fetch) = self.fetches.get(index) else {
             return;
         };
@@ -373,6 +382,8 @@ impl Fetch {
             outcomes: Vec::new(),
             last_arrival_us: 0,
             closed: false,
+            connections: 0,
+            answered_before: 0,
             left_unread: 0,
         }
     }
@@ -408,6 +419,9 @@ impl Fetch {
         }
         let write_due = self.write(now_us, socket);
         let read_due = self.read(now_us, socket);
+        if self.handle.is_none() {
+            return Some(now_us);
+        }
         earliest(write_due, read_due)
     }
 
@@ -430,7 +444,9 @@ impl Fetch {
         let connected = socket.connect(iface.context(), (IpAddress::Ipv4(to), to_port), port);
         connected.expect("the interface has an address, the port is not 0");
         self.handle = Some(sockets.add(socket));
-        self.begin_outcome(now_us);
+        if self.connections == 0 {
+            self.begin_outcome(now_us);
+        }
     }
 
     fn begin_outcome(&mut self, now_us: u64) {
@@ -481,6 +497,9 @@ impl Fetch {
             if self.asked_bytes == raw.len() {
                 self.asked += 1;
                 self.asked_bytes = 0;
+                if self.plan.pipelined {
+                    self.next_write_us = now_us + self.plan.think_us;
+                }
             }
             if !self.plan.pieces.is_empty() {
                 self.next_write_us = now_us + self.plan.piece_gap_us.max(1);
@@ -536,6 +555,27 @@ impl Fetch {
 
     /// The other side will send nothing more.
     fn on_connection_end(&mut self, now_us: u64, socket: &mut tcp::Socket<'_>) {
+        // RFC 9112 section 9.3.1: requests that a persistent connection left without an answer are sent again.
+        let answered = self.answered();
+        let is_between = self
+            .outcomes
+            .last()
+            .is_none_or(|last| last.end != End::Open || last.first_byte_us.is_none());
+        if is_between
+            && (self.answered_before + 1..self.plan.asks.len()).contains(&answered)
+            && self.connections + 1 < CONNECTIONS_MAX
+        {
+            if socket.may_send() {
+                socket.close();
+            }
+            self.outcomes.truncate(answered);
+            self.handle = None;
+            self.connections += 1;
+            self.answered_before = answered;
+            (self.asked, self.asked_bytes, self.next_write_us) = (answered, 0, now_us);
+            self.reading = Reading::Head(Vec::new());
+            return;
+        }
         self.closed = true;
         let reset = socket.state() == tcp::State::Closed;
         if socket.may_send() {

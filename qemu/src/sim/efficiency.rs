@@ -2,6 +2,7 @@
 //!
 //! Units: bytes, µs, bit/s; shares in thousandths. Lines lose nothing here, so a figure is exact and repeats.
 
+use firmware::settings::Probe;
 use smoltcp::wire::Ipv4Address;
 
 use super::client::{Ask, End, FetchPlan, Outcome};
@@ -10,7 +11,15 @@ use super::world::{Lines, Report, Setup, TraceTo};
 use crate::line::Shape;
 
 /// The sizes measured.
-pub const SIZES: [u64; 6] = [64 << 10, 256 << 10, 1 << 20, 4 << 20, 8 << 20, 32 << 20];
+pub const SIZES: [u64; 7] = [
+    64 << 10,
+    256 << 10,
+    1 << 20,
+    4 << 20,
+    10 << 20,
+    32 << 20,
+    100 << 20,
+];
 
 /// Figures of one size.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +70,7 @@ pub fn lines() -> Vec<Lines> {
 pub fn download(
     lines: &[Lines],
     behind: usize,
-    accel: bool,
+    accel: Option<Probe>,
     size: u64,
     trace: &TraceTo,
 ) -> Result<(Outcome, Report), String> {
@@ -76,14 +85,15 @@ pub fn download_after(
     uptime_us: u64,
     lines: &[Lines],
     behind: usize,
-    accel: bool,
+    accel: Option<Probe>,
     size: u64,
     trace: &TraceTo,
 ) -> Result<(Outcome, Report), String> {
     let mut setup = Setup::new(42);
     setup.uptime_us = uptime_us;
     setup.lines = lines.to_vec();
-    setup.accel = accel;
+    setup.accel = accel.is_some();
+    setup.probe = accel.unwrap_or(Probe::Reply);
     setup.limit_us = 3_600_000_000;
     let ask = Ask::get(9, size, "film.mp4", "");
     let mut plan = FetchPlan::new(Ipv4Address::new(198, 51, 100, 10), vec![ask]);
@@ -114,11 +124,11 @@ fn time_us(outcome: &Outcome) -> u64 {
 ///
 /// # Errors
 /// A text when a download was not whole or broke a rule.
-pub fn measure(lines: &[Lines], size: u64) -> Result<Figures, String> {
+pub fn measure(lines: &[Lines], probe: Probe, size: u64) -> Result<Figures, String> {
     let trace = TraceTo::default();
-    let (a, _) = download(lines, 0, false, size, &trace)?;
-    let (b, _) = download(lines, 1, false, size, &trace)?;
-    let (with, report) = download(lines, 0, true, size, &trace)?;
+    let (a, _) = download(lines, 0, None, size, &trace)?;
+    let (b, _) = download(lines, 1, None, size, &trace)?;
+    let (with, report) = download(lines, 0, Some(probe), size, &trace)?;
     let mut shares = [0; 2];
     for log in &report.origin.requests {
         shares[usize::from(log.source != super::world::wan_address(0))] += log.body_sent;
@@ -138,12 +148,12 @@ pub fn measure(lines: &[Lines], size: u64) -> Result<Figures, String> {
 ///
 /// # Errors
 /// A text when the download was not whole or broke a rule.
-pub fn trace(size: u64) -> Result<(), String> {
+pub fn trace(probe: Probe, size: u64) -> Result<(), String> {
     let trace = TraceTo {
         print: true,
         captures: None,
     };
-    let (_, report) = download(&lines(), 0, true, size, &trace)?;
+    let (_, report) = download(&lines(), 0, Some(probe), size, &trace)?;
     super::print_report(&report);
     Ok(())
 }
@@ -152,10 +162,10 @@ pub fn trace(size: u64) -> Result<(), String> {
 ///
 /// # Errors
 /// A text when a download was not whole or broke a rule.
-pub fn print_table() -> Result<(), String> {
+pub fn print_table(probe: Probe) -> Result<(), String> {
     println!("    KiB   A alone   B alone      with    E     from A     from B  again  disorder");
     for size in SIZES {
-        let figures = measure(&lines(), size)?;
+        let figures = measure(&lines(), probe, size)?;
         println!(
             "{:>7} {:>6} ms {:>6} ms {:>6} ms  {:.3} {:>9} {:>9} {:>6} {:>9}",
             size >> 10,

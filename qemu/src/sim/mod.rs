@@ -31,6 +31,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, bail};
 use firmware::budget::Memory;
+use firmware::settings::Probe;
 
 use scenario::{FAULTS, Fault};
 use world::{Report, Setup, TraceTo};
@@ -50,6 +51,9 @@ pub struct Args {
     /// Splitting off: plain forwarding must stand the same faults.
     #[arg(long)]
     plain: bool,
+    /// How the routers learn what an origin will answer, `reply` or `head`; the seed's choice if absent.
+    #[arg(long, value_parser = parse_probe)]
+    probe: Option<Probe>,
     /// Runs each seed with splitting off as well, and fails where on is slower than 1.1 times off plus 1 s (U6).
     #[arg(long)]
     compare: bool,
@@ -80,6 +84,44 @@ pub struct Args {
     failures: usize,
 }
 
+impl Args {
+    fn ways(&self) -> Ways {
+        Ways {
+            plain: self.plain,
+            probe: self.probe,
+        }
+    }
+}
+
+fn parse_probe(text: &str) -> Result<Probe, String> {
+    [Probe::Reply, Probe::Head]
+        .into_iter()
+        .find(|probe| probe.name() == text)
+        .ok_or_else(|| "write `reply` or `head`".to_string())
+}
+
+/// How the routers work in a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ways {
+    /// Splitting is off.
+    pub plain: bool,
+    /// How they learn what an origin will answer; the seed's choice if absent.
+    pub probe: Option<Probe>,
+}
+
+impl Ways {
+    /// Splitting off.
+    pub const PLAIN: Ways = Ways {
+        plain: true,
+        probe: None,
+    };
+
+    fn apply(self, setup: &mut Setup) {
+        setup.accel = !self.plain;
+        setup.probe = self.probe.unwrap_or(setup.probe);
+    }
+}
+
 /// Stack of a thread that builds routers: their memory may pass over it.
 const STACK_BYTES: usize = 96 * 1024 * 1024;
 
@@ -101,9 +143,9 @@ pub fn simulate(setup: &Setup, trace: &TraceTo) -> Report {
 }
 
 /// One fault and seed: its report and what it shows that must not be.
-pub fn run_seed(fault: &Fault, seed: u64, plain: bool, trace: &TraceTo) -> (Report, Vec<String>) {
+pub fn run_seed(fault: &Fault, seed: u64, ways: Ways, trace: &TraceTo) -> (Report, Vec<String>) {
     let mut setup = scenario::setup(fault, seed);
-    setup.accel = !plain;
+    ways.apply(&mut setup);
     let report = simulate(&setup, trace);
     let wrong = scenario::judge(fault, &setup, &report);
     (report, wrong)
@@ -121,11 +163,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     if args.efficiency {
+        let probe = args.probe.unwrap_or(Probe::Reply);
         return std::thread::Builder::new()
             .stack_size(STACK_BYTES)
             .spawn(move || match args.seed {
-                Some(kib) if args.trace => efficiency::trace(kib << 10),
-                Some(_) | None => efficiency::print_table(),
+                Some(kib) if args.trace => efficiency::trace(probe, kib << 10),
+                Some(_) | None => efficiency::print_table(probe),
             })
             .context("cannot start a thread")?
             .join()
@@ -222,7 +265,7 @@ fn run_shrunk(args: &Args, faults: &[&'static Fault]) -> anyhow::Result<()> {
             .unwrap_or_else(|panic| (vec![format!("panic: {}", panic_text(&*panic))], None))
     };
     let mut setup = scenario::setup(fault, seed);
-    setup.accel = !args.plain;
+    args.ways().apply(&mut setup);
     let (small, taken) = shrink::shrink(&setup, |setup| {
         !wrong(setup, &TraceTo::default()).0.is_empty()
     });
@@ -270,16 +313,16 @@ fn work(
         let seed = first + number;
         let fault = faults[(seed % faults.len() as u64) as usize];
         let caught = std::panic::catch_unwind(|| {
-            let (report, mut wrong) = run_seed(fault, seed, args.plain, trace);
+            let (report, mut wrong) = run_seed(fault, seed, args.ways(), trace);
             // One run in sixteen is done twice: the same seed must give the same run.
             if seed.is_multiple_of(16) && !trace.print {
-                let (again, _) = run_seed(fault, seed, args.plain, &TraceTo::default());
+                let (again, _) = run_seed(fault, seed, args.ways(), &TraceTo::default());
                 if again.hash != report.hash {
                     wrong.push("the same seed gave another run".to_string());
                 }
             }
             if args.compare {
-                let (alone, _) = run_seed(fault, seed, true, &TraceTo::default());
+                let (alone, _) = run_seed(fault, seed, Ways::PLAIN, &TraceTo::default());
                 wrong.extend(slower(&report, &alone));
             }
             (report, wrong)
@@ -308,8 +351,11 @@ fn work(
                 println!("    {text}");
             }
             let plain = if args.plain { " --plain" } else { "" };
+            let probe = args
+                .probe
+                .map_or(String::new(), |probe| format!(" --probe {}", probe.name()));
             println!(
-                "    again: cargo lab sim --fault {} --seed {seed}{plain} --trace",
+                "    again: cargo lab sim --fault {} --seed {seed}{plain}{probe} --trace",
                 fault.name
             );
             if tally.failed >= args.failures {

@@ -3,6 +3,7 @@
 //! Each run draws lines, sizes, buffers and the client's ways from its seed, then one fault is put on top. Beside
 //! it, in every second run, all lines lose, reorder and double frames at random.
 
+use firmware::settings::Probe;
 use smoltcp::wire::Ipv4Address;
 
 use super::behaviour::{Behaviour, Rule};
@@ -60,6 +61,13 @@ fn origin_does_to_b(setup: &mut Setup, behaviour: Behaviour) {
 /// Applies a behaviour of the origin to ranges only.
 fn on_ranges(setup: &mut Setup, behaviour: Behaviour) {
     setup.origin.rules.push(Rule::always(behaviour).on_ranges());
+}
+
+/// The origin does this to whole objects, not to ranges, and all its objects are worth splitting.
+fn own_connection(setup: &mut Setup, behaviour: Behaviour) {
+    let size = 600_000 + setup.seed % 600_000;
+    resize(setup, size);
+    setup.origin.rules.push(Rule::always(behaviour).on_wholes());
 }
 
 /// A time in the middle of a download.
@@ -656,6 +664,47 @@ pub const FAULTS: &[Fault] = &[
         allow: Allow::Whole,
     },
     Fault {
+        name: "pipelined-late",
+        note: "Q4: a second GET while the first one's response comes",
+        apply: |setup, rng| {
+            let size = 300_000 + rng.below(1_000_000);
+            resize(setup, size);
+            let ask = Ask::get(
+                setup.seed % 1_000 + 1,
+                1 + rng.below(400_000),
+                "film.mp4",
+                "",
+            );
+            let think_us = rng.below(2 * SECOND);
+            let plan = first_plan(setup);
+            plan.asks.push(ask);
+            plan.pipelined = true;
+            plan.think_us = think_us;
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "own-reset",
+        note: "K2: the origin resets the client's own connection midway",
+        apply: |setup, rng| own_connection(setup, Behaviour::RstAfter(rng.below(500_000))),
+        allow: Allow::WholeOrCut,
+    },
+    Fault {
+        name: "own-closed",
+        note: "K4: the origin closes the client's own connection midway",
+        apply: |setup, rng| own_connection(setup, Behaviour::FinAfter(rng.below(500_000))),
+        allow: Allow::WholeOrCut,
+    },
+    Fault {
+        name: "own-stalls",
+        note: "K5: the origin falls silent on the client's own connection",
+        apply: |setup, rng| {
+            own_connection(setup, Behaviour::StallAfter(rng.below(500_000)));
+            setup.limit_us = 120 * SECOND;
+        },
+        allow: Allow::WholeCutOrStall,
+    },
+    Fault {
         name: "pieces",
         note: "G6: the request in tiny segments",
         apply: |setup, rng| {
@@ -796,6 +845,11 @@ pub fn fault(name: &str) -> Option<&'static Fault> {
 pub fn setup(fault: &Fault, seed: u64) -> Setup {
     let mut rng = Rng::new(seed.wrapping_mul(0x2545_F491_4F6C_DD1D) ^ 0x7a5e);
     let mut setup = Setup::new(seed);
+    // Not drawn: the same seed is the same neighbourhood with either probe.
+    setup.probe = match seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 63 {
+        0 => Probe::Reply,
+        _ => Probe::Head,
+    };
     let impaired = rng.below(2) == 0;
     for lines in &mut setup.lines {
         let rate = 2_000_000 + rng.below(18_000_000);
@@ -875,6 +929,9 @@ pub fn judge(fault: &Fault, setup: &Setup, report: &Report) -> Vec<String> {
         }
     }
     wrong.extend(origin_rules(report));
+    if setup.probe == Probe::Reply {
+        wrong.extend(heads(setup, report));
+    }
     wrong
 }
 
@@ -897,6 +954,17 @@ fn allowed(allow: Allow, outcome: &Outcome) -> bool {
         End::Open | End::Refused => matches!(allow, Allow::WholeCutOrStall),
         End::Left => matches!(allow, Allow::Prefix),
     }
+}
+
+/// HEADs that no client has asked for.
+fn heads(setup: &Setup, report: &Report) -> Vec<String> {
+    let asks = || setup.clients.iter().flatten().flat_map(|plan| &plan.asks);
+    let requests = report.origin.requests.iter().map(|log| &log.request);
+    requests
+        .filter(|request| request.method == "HEAD")
+        .filter(|request| !asks().any(|ask| ask.head_only && ask.raw == request.raw))
+        .map(|request| format!("HEAD {} of the router's own", request.target))
+        .collect()
 }
 
 /// U4: what the origin may see.

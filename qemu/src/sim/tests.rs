@@ -2,6 +2,7 @@
 
 use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
 
+use super::Ways;
 use super::behaviour::{Behaviour, Rule};
 use super::client::{Ask, Client, End, Ending, FetchPlan, Outcome};
 use super::efficiency;
@@ -9,6 +10,7 @@ use super::origin::{Internet, OriginLog, OriginSetup, earliest};
 use super::scenario;
 use super::world::TraceTo;
 use crate::line::{Pipe, Shape};
+use firmware::settings::Probe;
 
 const ORIGIN: Ipv4Address = Ipv4Address::new(198, 51, 100, 10);
 
@@ -180,15 +182,20 @@ fn every_fault_is_stood_once_plain_and_once_with_the_neighbour() {
     let (wrong, stitched) = on_large_stack(|| {
         let (mut wrong, mut stitched) = (Vec::new(), [0, 0]);
         for (number, fault) in scenario::FAULTS.iter().enumerate() {
-            for plain in [true, false] {
+            let with = |probe| Ways {
+                plain: false,
+                probe: Some(probe),
+            };
+            for ways in [Ways::PLAIN, with(Probe::Reply), with(Probe::Head)] {
                 let seed = 2_000 + number as u64;
-                let (report, texts) = super::run_seed(fault, seed, plain, &TraceTo::default());
+                let (report, texts) = super::run_seed(fault, seed, ways, &TraceTo::default());
                 let count = report.counters[0].get("exchange.stitched");
-                stitched[usize::from(plain)] += usize::from(count.is_some_and(|count| *count > 0));
+                stitched[usize::from(ways.plain)] +=
+                    usize::from(count.is_some_and(|count| *count > 0));
                 wrong.extend(
                     texts
                         .iter()
-                        .map(|text| format!("{} plain {plain}: {text}", fault.name)),
+                        .map(|text| format!("{} {ways:?}: {text}", fault.name)),
                 );
             }
         }
@@ -218,9 +225,15 @@ const MENDED: &[(&str, u64)] = &[
 fn seeds_that_failed_once_fail_no_more() {
     for (name, seed) in MENDED {
         let fault = scenario::fault(name).expect("in the table");
-        let wrong =
-            on_large_stack(move || super::run_seed(fault, *seed, false, &TraceTo::default()).1);
-        assert!(wrong.is_empty(), "{name} {seed}: {wrong:#?}");
+        for probe in [Probe::Head, Probe::Reply] {
+            let ways = Ways {
+                plain: false,
+                probe: Some(probe),
+            };
+            let wrong =
+                on_large_stack(move || super::run_seed(fault, *seed, ways, &TraceTo::default()).1);
+            assert!(wrong.is_empty(), "{name} {seed} {ways:?}: {wrong:#?}");
+        }
     }
 }
 
@@ -229,7 +242,7 @@ fn the_same_seed_gives_the_same_run_and_another_seed_another() {
     let hash = |seed| {
         on_large_stack(move || {
             let fault = scenario::fault("none").expect("in the table");
-            super::run_seed(fault, seed, false, &TraceTo::default())
+            super::run_seed(fault, seed, Ways::default(), &TraceTo::default())
                 .0
                 .hash
         })
@@ -239,9 +252,72 @@ fn the_same_seed_gives_the_same_run_and_another_seed_another() {
 }
 
 #[test]
+fn with_the_reply_probe_the_first_byte_comes_when_it_would_have_come_and_no_head_is_asked() {
+    for size in [300_000, 1 << 20, 4 << 20] {
+        let run = |accel| {
+            on_large_stack(move || {
+                let lines = efficiency::lines();
+                efficiency::download(&lines, 0, accel, size, &TraceTo::default())
+            })
+            .expect("whole")
+        };
+        let (alone, _) = run(None);
+        let (with, report) = run(Some(Probe::Reply));
+        assert_eq!(with.first_byte_us, alone.first_byte_us);
+        assert_eq!(with.head, alone.head);
+        let requests = &report.origin.requests;
+        assert!(requests.iter().all(|log| log.request.method == "GET"));
+        assert_eq!(report.counters[0]["exchange.stitched"], 1);
+        let (held, _) = run(Some(Probe::Head));
+        assert!(
+            held.first_byte_us > alone.first_byte_us,
+            "a test that can fail"
+        );
+    }
+}
+
+#[test]
+fn k2_k4_k5_a_response_whose_own_connection_dies_is_rescued_by_a_neighbour_that_has_proven_itself()
+{
+    for name in ["own-reset", "own-closed", "own-stalls"] {
+        let (wrong, rescued) = on_large_stack(move || {
+            let fault = scenario::fault(name).expect("in the table");
+            let (mut wrong, mut rescued) = (Vec::new(), 0);
+            for seed in 1..13 {
+                let ways = Ways {
+                    plain: false,
+                    probe: Some(Probe::Reply),
+                };
+                let (report, texts) = super::run_seed(fault, seed, ways, &TraceTo::default());
+                let count = report.counters[0].get("exchange.rescued");
+                if count.is_some_and(|count| *count > 0) {
+                    rescued += 1;
+                    let outcome = &report.outcomes[0][0][0];
+                    if outcome.end != End::Whole {
+                        wrong.push(format!("{seed}: {outcome:?}"));
+                    }
+                }
+                wrong.extend(texts);
+            }
+            (wrong, rescued)
+        });
+        assert!(wrong.is_empty(), "{name}: {wrong:#?}");
+        assert!(rescued >= 2, "{name}: {rescued} of 12 were rescued");
+    }
+}
+
+#[test]
+fn q4_a_second_request_in_the_middle_of_a_response_is_answered_too() {
+    let (wrong, stitched) = runs("pipelined-late", 1..17);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(stitched >= 2, "{stitched} of 16 runs split a download");
+}
+
+#[test]
 fn a_large_file_comes_with_the_sum_of_both_lines() {
     let figures =
-        on_large_stack(|| efficiency::measure(&efficiency::lines(), 32 << 20)).expect("whole");
+        on_large_stack(|| efficiency::measure(&efficiency::lines(), Probe::Reply, 32 << 20))
+            .expect("whole");
     assert!(figures.efficiency_permille() >= 930, "{figures:?}");
     // Loss-free lines: nothing twice, nothing out of order.
     assert_eq!((figures.bytes_again, figures.out_of_order), (0, 0));
@@ -252,7 +328,8 @@ fn a_large_file_comes_with_the_sum_of_both_lines() {
 fn no_file_from_64_kib_up_is_slower_than_alone_plus_the_head() {
     for size in [64 << 10, 256 << 10, 1 << 20] {
         let lines = efficiency::lines();
-        let figures = on_large_stack(move || efficiency::measure(&lines, size)).expect("whole");
+        let figures =
+            on_large_stack(move || efficiency::measure(&lines, Probe::Head, size)).expect("whole");
         let bound = figures.bound_us(efficiency::lines()[0].wan_down);
         assert!(figures.with_us <= bound, "{figures:?}, bound {bound} µs");
     }
@@ -261,7 +338,8 @@ fn no_file_from_64_kib_up_is_slower_than_alone_plus_the_head() {
 #[test]
 fn a_plain_download_fills_the_line() {
     let figures =
-        on_large_stack(|| efficiency::measure(&efficiency::lines(), 8 << 20)).expect("whole");
+        on_large_stack(|| efficiency::measure(&efficiency::lines(), Probe::Reply, 8 << 20))
+            .expect("whole");
     let share = (8_u64 << 20) * 8 * 1_000_000 / figures.a_us * 1_000 / 8_000_000;
     assert!(share >= 880, "{share} permille of the rate");
 }
@@ -281,7 +359,7 @@ fn s14_a_download_over_both_lines_does_not_notice_how_long_the_routers_have_been
         on_large_stack(move || {
             let lines = efficiency::lines();
             let trace = TraceTo::default();
-            efficiency::download_after(uptime_us, &lines, 0, true, 4 << 20, &trace)
+            efficiency::download_after(uptime_us, &lines, 0, Some(Probe::Reply), 4 << 20, &trace)
                 .map(|(outcome, report)| (outcome.end_us, report.hash))
         })
         .unwrap_or_else(|fault| panic!("up for {uptime_us} us: {fault}"))
@@ -310,9 +388,10 @@ fn runs(name: &'static str, seeds: std::ops::Range<u64>) -> (Vec<String>, usize)
         let fault = scenario::fault(name).expect("in the table");
         let (mut wrong, mut stitched) = (Vec::new(), 0);
         for seed in seeds {
-            let (report, texts) = super::run_seed(fault, seed, false, &TraceTo::default());
-            let count = report.counters[0].get("exchange.stitched");
-            stitched += usize::from(count.is_some_and(|count| *count > 0));
+            let (report, texts) =
+                super::run_seed(fault, seed, Ways::default(), &TraceTo::default());
+            let counters = ["exchange.stitched", "exchange.raced"];
+            stitched += usize::from(counters.iter().any(|name| report.counters[0][*name] > 0));
             wrong.extend(texts.iter().map(|text| format!("{name} {seed}: {text}")));
             let refused = report.consoles.iter().flat_map(|console| console.lines());
             let refused = refused.filter(|line| line.contains("error:"));
@@ -341,7 +420,8 @@ fn s5_after_a_reset_old_flows_end_and_new_ones_work() {
         let fault = scenario::fault("reset-a").expect("in the table");
         let (mut whole, mut ended) = (0, 0);
         for seed in 1..9 {
-            let (report, wrong) = super::run_seed(fault, seed, false, &TraceTo::default());
+            let (report, wrong) =
+                super::run_seed(fault, seed, Ways::default(), &TraceTo::default());
             assert!(wrong.is_empty(), "{seed}: {wrong:#?}");
             for outcome in report.outcomes[0].iter().flatten() {
                 let count = if outcome.end == End::Whole {

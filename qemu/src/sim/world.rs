@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use firmware::budget::Memory;
 use firmware::port::Port;
+use firmware::settings::Probe;
 use firmware::wire::packet::{Packet, flags};
 use firmware::wire::segment::{self, SegmentHeader};
 use smoltcp::wire::{EthernetAddress, Ipv4Address, Ipv4Cidr};
@@ -139,6 +140,8 @@ pub struct Setup {
     pub guest: bool,
     /// Splitting is on, on the first router.
     pub accel: bool,
+    /// How the routers learn what an origin will answer.
+    pub probe: Probe,
     /// More console lines for each router, typed at the start.
     pub console: Vec<String>,
     /// The origins.
@@ -167,6 +170,7 @@ impl Setup {
             blind: false,
             guest: false,
             accel: true,
+            probe: Probe::Reply,
             console: Vec::new(),
             origin: OriginSetup::default(),
             acts: Vec::new(),
@@ -418,6 +422,7 @@ impl World<'_> {
         }
         let accel = if self.setup.accel { "on" } else { "off" };
         lines.push(format!("set accel.enabled {accel}"));
+        lines.push(format!("set accel.probe {}", self.setup.probe.name()));
         lines.extend(self.setup.console.iter().cloned());
         for line in lines {
             self.console(index, &line);

@@ -177,7 +177,7 @@ fn tab_lists_what_a_word_could_be() {
         rows,
         [
             "tandem> get accel.",
-            "accel.enabled  accel.threshold  accel.ports  accel.types"
+            "accel.enabled  accel.threshold  accel.ports  accel.types  accel.probe"
         ]
     );
     seat.check();

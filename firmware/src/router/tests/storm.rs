@@ -46,6 +46,8 @@ fn router(index: usize) -> Router<'static> {
         ("wan.address", format!("203.0.113.{}/26", 2 + 64 * index)),
         ("wan.gateway", format!("203.0.113.{}", 1 + 64 * index)),
         ("air.address", format!("10.77.0.{}/24", 1 + index)),
+        // The probe that holds requests and asks more.
+        ("accel.probe", "head".to_owned()),
     ] {
         settings.set(key, &value).unwrap();
     }
