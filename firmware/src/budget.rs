@@ -107,16 +107,16 @@ pub const LEASE_SAVE_SOON: Duration = Duration::from_secs(30);
 pub const STORED_NAME_BYTES_MAX: usize = 20;
 /// Stored form of a full table; fits a slot, see [`STORE_SLOTS_LEASES`], bytes.
 pub const LEASES_BYTES_MAX: usize = 5_888;
-/// A console line; longer ones are refused whole, bytes.
-pub const CONSOLE_LINE_BYTES_MAX: usize = 256;
-/// Lines given before, on the console: some thirty, bytes.
-pub const CONSOLE_HISTORY_BYTES: usize = 1024;
+/// A console line, bytes: `set lan.reservations` with every place taken needs 600. Longer ones are refused whole.
+pub const CONSOLE_LINE_BYTES_MAX: usize = 640;
+/// Lines given before, on the console: some sixty, or the three longest, bytes.
+pub const CONSOLE_HISTORY_BYTES: usize = 2048;
 /// Typed bytes that wait while a listing or a ping runs: two lines; beyond, the board leaves them in the UART, bytes.
-pub const CONSOLE_INPUT_BYTES: usize = 512;
+pub const CONSOLE_INPUT_BYTES: usize = 1280;
 /// Free places of the output before a command begins: the longest answer that is not a listing, `status`, bytes.
 pub const CONSOLE_ANSWER_BYTES: usize = 2560;
 /// Free places of the output before a row, a notice or a key's echo, bytes.
-pub const CONSOLE_ROW_BYTES: usize = 768;
+pub const CONSOLE_ROW_BYTES: usize = 1280;
 /// Console work of one turn: a typed byte is 1, a row of a table [`CONSOLE_ROW_WORK`]. 8 rows are below a millisecond.
 pub const CONSOLE_WORK: u32 = 64;
 /// A row of a table, in console work.

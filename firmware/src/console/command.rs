@@ -53,7 +53,7 @@ row is its columns, separated by spaces. Lines that begin with `* ` are notices:
 they may come at any time between others, but not within a line.
 Keys: left, right, home, end, delete, up, down (lines given before), tab
 (completes), ^A ^E ^B ^F ^D ^H ^K ^U ^W ^P ^N ^L, ^C (drops the line, ends a
-listing or a ping). A line has at most 256 bytes; 512 bytes may be typed ahead.
+listing or a ping). A line has at most 640 bytes; 1280 bytes may be typed ahead.
 ",
         follow: Follow::Command,
     },

@@ -517,7 +517,7 @@ fn s10_a_line_of_4_kib_is_refused_whole_and_the_next_one_works() {
     let answer = session
         .type_bytes(&[&b"reboot "[..], &[b'x'; 4096], b"\r"].concat())
         .to_owned();
-    assert!(answer.ends_with("\r\nerror: a line has at most 256 bytes\r\ntandem> "));
+    assert!(answer.ends_with("\r\nerror: a line has at most 640 bytes\r\ntandem> "));
     assert!(
         answer.len() < 2 * CONSOLE_LINE_BYTES_MAX,
         "the rest is not echoed"
@@ -525,6 +525,23 @@ fn s10_a_line_of_4_kib_is_refused_whole_and_the_next_one_works() {
     assert_eq!(session.run("version"), "tandem 0.1.0\n");
     let longest = format!("{:width$}", "version", width = CONSOLE_LINE_BYTES_MAX);
     assert_eq!(session.run(&longest), "tandem 0.1.0\n");
+}
+
+#[test]
+fn every_place_of_a_list_can_be_set_by_one_line() {
+    let mut session = Session::new();
+    let list =
+        |entry: &dyn Fn(usize) -> String| (100..116).map(entry).collect::<Vec<_>>().join(",");
+    let reservations = list(&|n| format!("02:00:00:00:01:{n:02x}=192.168.1.{n}"));
+    let forwards = list(&|n| format!("tcp:65{n}=192.168.1.{n}:65{n}"));
+    for (key, value) in [
+        ("lan.reservations", reservations),
+        ("nat.forwards", forwards),
+    ] {
+        let said = session.run(&format!("set {key} {value}"));
+        assert_eq!(said, format!("{key}={value}\n"));
+        assert_eq!(session.run(&format!("get {key}")), format!("{value}\n"));
+    }
 }
 
 #[test]
@@ -554,7 +571,7 @@ fn s10_a_million_characters_without_line_end_cost_no_memory_and_are_refused() {
     let answer = session.type_bytes(b"\r").to_owned();
     assert_eq!(
         answer,
-        "\r\nerror: a line has at most 256 bytes\r\ntandem> "
+        "\r\nerror: a line has at most 640 bytes\r\ntandem> "
     );
     assert_eq!(session.run("version"), "tandem 0.1.0\n");
 }

@@ -266,7 +266,7 @@ fn long_line(stage: &mut Stage) -> Result<String> {
     serial.types(&[&b"reboot "[..], &[b'x'; 4096], b"\r"].concat())?;
     let said = serial.until("\r\ntandem> ")?;
     ensure!(
-        said.contains("\r\nerror: a line has at most 256 bytes\r\n"),
+        said.contains("\r\nerror: a line has at most 640 bytes\r\n"),
         "{said:?}"
     );
     ensure!(said.len() < 600, "{} bytes of echo", said.len());

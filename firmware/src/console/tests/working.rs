@@ -125,7 +125,7 @@ fn s10_what_is_typed_into_a_full_console_is_lost_and_told() {
     session.settle();
     assert_eq!(
         session.out,
-        "* 10 typed bytes were lost: no more than 512 may wait\r\n"
+        "* 10 typed bytes were lost: no more than 1280 may wait\r\n"
     );
     assert!(
         session
