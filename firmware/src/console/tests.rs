@@ -533,7 +533,7 @@ fn every_place_of_a_list_can_be_set_by_one_line() {
     let list =
         |entry: &dyn Fn(usize) -> String| (100..116).map(entry).collect::<Vec<_>>().join(",");
     let reservations = list(&|n| format!("02:00:00:00:01:{n:02x}=192.168.1.{n}"));
-    let forwards = list(&|n| format!("tcp:65{n}=192.168.1.{n}:65{n}"));
+    let forwards = list(&|n| format!("tcp:60{n}=192.168.1.{n}:60{n}"));
     for (key, value) in [
         ("lan.reservations", reservations),
         ("nat.forwards", forwards),

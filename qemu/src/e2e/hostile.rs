@@ -26,10 +26,12 @@ const MIB: u64 = 1 << 20;
 const FLOWS: &str = "100000";
 /// How many of them a second.
 const FLOWS_A_SECOND: &str = "8000";
-/// What an established transfer keeps of its rate, percent.
+/// What an established transfer keeps of its rate, percent, where the machine has time for flood, lines and router.
 const KEPT_PERCENT: f64 = 95.0;
-/// Pairs of downloads, one alone and one in the flood, until the best in the flood keeps that much of the best alone.
-const FLOOD_ROUNDS_MAX: u32 = 4;
+/// What it must keep in any case. (That no packet of it is lost, whatever the machine, is a test of the host: `a5_…`.)
+const KEPT_PERCENT_BUSY: f64 = 80.0;
+/// Pairs of downloads, one alone and one in the flood, until the best in the flood keeps 95 % of the best alone.
+const FLOOD_ROUNDS_MAX: u32 = 3;
 /// What the best download alone must reach, or the machine is too busy to tell anything, bytes a second: 85 % of the
 /// 8 Mbit/s of the line less the headers of full segments.
 const ALONE_BYTES_S_MIN: f64 = 0.85 * 1e6 * 1448.0 / 1514.0;
@@ -361,11 +363,15 @@ fn flood(stage: &mut Stage) -> Result<String> {
             if kept >= KEPT_PERCENT && alone >= ALONE_BYTES_S_MIN {
                 return Ok(kept);
             }
+            if round < FLOOD_ROUNDS_MAX {
+                continue;
+            }
             ensure!(
-                round < FLOOD_ROUNDS_MAX,
+                kept >= KEPT_PERCENT_BUSY && alone >= ALONE_BYTES_S_MIN,
                 "of {alone:.0} bytes a second alone {kept:.0} % were kept; of the last flood {} SYNs went out",
                 sent.trim()
             );
+            return Ok(kept);
         }
         Ok(0.0)
     };
