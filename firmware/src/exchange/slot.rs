@@ -427,7 +427,11 @@ impl Exchange {
     }
 
     pub(super) fn poll_at(&self, now: Instant) -> Option<Instant> {
-        let fetch = self.fetch.poll_at();
+        // While a head is overheard the own connection rests untouched, its deadlines too.
+        let fetch = match self.state == State::Listening {
+            true => None,
+            false => self.fetch.poll_at(),
+        };
         let own = match self.state {
             State::Free => None,
             State::Listening | State::Racing | State::Leaving => self.racing_poll_at(now),
