@@ -120,11 +120,25 @@ pub fn requests(state: &StateDirectory) -> Vec<Logged> {
         .collect()
 }
 
-/// Body bytes by the line they took, in the order of the routers: what the origin sent to each router's address.
+/// Body bytes by the line they took, in the order of the routers: what the origin sent to each router's address, by the
+/// requests of one download.
+///
+/// A request for the whole that others joined with ranges counts up to the first byte of these: there its window ended,
+/// and what the log counts beyond waited in the server's socket until the reset.
 pub fn bytes_by_line(requests: &[Logged]) -> [u64; ROUTERS_MAX] {
+    let first = |request: &Logged| -> Option<u64> {
+        let range = request.range.strip_prefix("bytes=")?;
+        range.split('-').next()?.parse().ok()
+    };
+    let cut = requests.iter().filter_map(first).min().unwrap_or(u64::MAX);
     let sent_to = |address: String| {
         let theirs = requests.iter().filter(|request| request.remote == address);
-        theirs.map(|request| request.bytes).sum()
+        theirs
+            .map(|request| match first(request) {
+                Some(_) => request.bytes,
+                None => request.bytes.min(cut),
+            })
+            .sum()
     };
     [sent_to(plan::wan_address(0)), sent_to(plan::wan_address(1))]
 }
@@ -148,6 +162,20 @@ mod tests {
             line("198.51.100.10", 1_000),
         ];
         assert_eq!(bytes_by_line(&requests), [101, 10]);
+        let logged = |remote: &str, bytes: u64, range: &str| Logged {
+            remote: remote.to_owned(),
+            request: "GET /f HTTP/1.1".to_owned(),
+            status: 200,
+            bytes,
+            range: range.to_owned(),
+        };
+        // The whole was asked for, and its end by others.
+        let joined = [
+            logged("203.0.113.2", 900, "-"),
+            logged("203.0.113.66", 500, "bytes=500-999"),
+        ];
+        assert_eq!(bytes_by_line(&joined), [500, 500]);
+        assert_eq!(bytes_by_line(&joined[..1]), [900, 0]);
         assert_eq!(
             (requests[1].status, requests[1].range.as_str()),
             (206, "bytes=0-9")
