@@ -10,7 +10,7 @@ use std::process::Command;
 
 /// What tshark's expert may not say about a download over lines without loss. (A window update or a full window is no
 /// fault: the sender is faster than the program that reads.)
-const FAULTS: &[&str] = &[
+const FAULTS: [&str; 12] = [
     "tcp.analysis.retransmission",
     "tcp.analysis.fast_retransmission",
     "tcp.analysis.spurious_retransmission",
@@ -24,6 +24,19 @@ const FAULTS: &[&str] = &[
     "ip.checksum.status==0",
     "_ws.malformed",
 ];
+
+/// Time to live of segments that the router makes itself; one that it forwards has lost a hop.
+const ROUTER_TTL: u8 = 64;
+
+/// Who sends what the client receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// The router alone.
+    Router,
+    /// The origin up to the cut, whose losses where its line's queue is full are seen as in plain forwarding; then the
+    /// router.
+    OriginFirst,
+}
 
 /// The SHA-256 of a file, in hex.
 ///
@@ -183,7 +196,7 @@ fn tshark(capture: &Path, filter: &str, fields: &[&str]) -> Result<Vec<Vec<Strin
 ///
 /// # Errors
 /// tshark's expert, or our own look at the window, finds a fault; or there are more connections than one.
-pub fn flawless(capture: &Path, origin: &str) -> Result<usize> {
+pub fn flawless(capture: &Path, origin: &str, whose: Sender) -> Result<usize> {
     let opened = tshark(
         capture,
         &format!("ip.dst=={origin} && tcp.flags.syn==1 && tcp.flags.ack==0"),
@@ -199,8 +212,15 @@ pub fn flawless(capture: &Path, origin: &str) -> Result<usize> {
         let fields = ["frame.number", "tcp.seq", "tcp.len"];
         tshark(capture, &format!("tcp && ({filter})"), &fields)
     };
-    if !seen(&FAULTS.join(" || "))?.is_empty() {
-        for fault in FAULTS {
+    let filters = FAULTS.map(|fault| match whose {
+        Sender::Router => fault.to_owned(),
+        Sender::OriginFirst if fault.starts_with("tcp.analysis.") => {
+            format!("({fault} && ip.ttl == {ROUTER_TTL} && ip.src == {origin})")
+        }
+        Sender::OriginFirst => fault.to_owned(),
+    });
+    if !seen(&filters.join(" || "))?.is_empty() {
+        for fault in &filters {
             let frames = seen(fault)?;
             ensure!(
                 frames.is_empty(),

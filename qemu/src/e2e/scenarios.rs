@@ -1,6 +1,6 @@
 //! What the routers are for: downloads over both lines, and what may happen to them midway.
 
-use super::oracle::{both_lines, bytes_to, flawless, same_file, summary};
+use super::oracle::{Sender, both_lines, bytes_to, flawless, same_file, summary};
 use super::origins::{LIGHTTPD, NGINX, REFUSING, WAN_A, WAN_B};
 use super::world::{Running, until};
 use super::{Scenario, Stage};
@@ -18,8 +18,17 @@ const MIB: u64 = 1 << 20;
 /// See each name.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
-        name: "the client's capture of a download over both lines is flawless",
-        run: capture,
+        name: "head probe: the client's capture of a download over both lines is flawless",
+        run: |stage| {
+            stage.set("a", "accel.probe", "head")?;
+            let words = capture(stage, Sender::Router);
+            stage.set("a", "accel.probe", "reply")?;
+            words
+        },
+    },
+    Scenario {
+        name: "reply probe: the client's capture of a download over both lines is flawless",
+        run: |stage| capture(stage, Sender::OriginFirst),
     },
     Scenario {
         name: "curl, wget, aria2c and urllib download over both lines from nginx",
@@ -245,14 +254,14 @@ const URLLIB: &[&str] = &[
      shutil.copyfileobj(reply, out)",
 ];
 
-fn capture(stage: &mut Stage) -> Result<String> {
+fn capture(stage: &mut Stage, whose: Sender) -> Result<String> {
     // What was learnt before (a neighbour's address, a connection to the peer) is not part of the picture.
     stage.shared_again()?;
     let capture = stage.world.capture("lan-a", "flawless.pcap")?;
     let shared = stage.shared_download(CURL, NGINX, 8 * MIB, 30);
     let file = capture.stop()?;
     let share = shared?;
-    let segments = flawless(&file, NGINX)?;
+    let segments = flawless(&file, NGINX, whose)?;
     Ok(format!("{share} % by line B, {segments} segments"))
 }
 
