@@ -75,10 +75,9 @@ impl Writing {
         written
     }
 
-    /// Takes the buffer back from a device that was stopped; its content is of no use.
-    pub fn take_back<D: Dma>(self, dma: &D) -> Frame {
-        // The device may have written: what the cache holds by chance must not be taken for memory's.
-        dma.invalidate(self.0.start() as usize, BUFFER_BYTES);
+    /// Takes the buffer back from a device that was stopped. Its content is unspecified, so the cache may show what it
+    /// likes: whoever uses the buffer next writes it first.
+    pub fn take_back(self) -> Frame {
         let mut frame = self.0;
         frame.set_length(0);
         frame

@@ -205,7 +205,7 @@ impl<R: Regs, D: Dma, W: Delay> B44<R, D, W> {
     }
 
     fn empty_rings(&mut self, pool: &mut FramePool) {
-        self.receive.empty(&self.dma, |frame| pool.put(frame));
+        self.receive.empty(|frame| pool.put(frame));
         let discarded = &mut self.counters.discarded;
         let pieces = &mut self.pieces;
         self.transmit.empty(

@@ -170,10 +170,10 @@ impl ReceiveRing {
     }
 
     /// Takes every buffer back from a device that was stopped, and begins anew.
-    pub(super) fn empty<D: Dma>(&mut self, dma: &D, mut put: impl FnMut(Frame)) {
+    pub(super) fn empty(&mut self, mut put: impl FnMut(Frame)) {
         for held in &mut self.held {
             if let Some(lent) = held.take() {
-                put(lent.take_back(dma));
+                put(lent.take_back());
             }
         }
         self.table.restart();

@@ -319,3 +319,22 @@ fn a_buffer_begins_anew_in_the_pool() {
     assert_eq!(frame.length(), 5);
     assert!(!frame.grow_front(FRAME_OFFSET));
 }
+
+#[test]
+fn short_frames_are_padded_with_zeros_to_64_bytes_with_their_tag() {
+    for length in [14, 55, 56, 59, 60, 61] {
+        let mut pool = pool(1);
+        let mut tagged = Tagged::new(Wire {
+            room: 1,
+            ..Wire::default()
+        });
+        let mut short = pool.get().unwrap();
+        short.set_length(100);
+        short.bytes_mut().fill(0xee);
+        short.set_length(length);
+        tagged.transmit(Side::Wan, short).unwrap();
+        let sent = &tagged.nic().sent[0];
+        assert_eq!(sent.len(), (length + 4).max(64));
+        assert!(sent[length + 4..].iter().all(|byte| *byte == 0));
+    }
+}

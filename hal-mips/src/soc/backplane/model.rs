@@ -375,7 +375,24 @@ impl CardModel {
             .deliver(frame, now_us, &mut Master { memory, is_master })
     }
 
-    /// Lets time pass; due at [`Mac::next_at`].
+    /// A frame that was sent.
+    pub fn take_sent(&mut self) -> Option<Vec<u8>> {
+        self.mac.take_sent()
+    }
+
+    /// Plugs the line in or out: see [`Mac::plug`].
+    pub fn plug(&mut self, is_plugged: bool, partner: u16, now_us: u64, memory: &mut dyn Memory) {
+        let is_master = self.is_master();
+        let mut memory = Master { memory, is_master };
+        self.mac.plug(is_plugged, partner, now_us, &mut memory);
+    }
+
+    /// When [`advance`](Self::advance) has something to do.
+    pub fn next_at(&self) -> Option<u64> {
+        self.mac.next_at()
+    }
+
+    /// Lets time pass.
     pub fn advance(&mut self, now_us: u64, memory: &mut dyn Memory) {
         let is_master = self.is_master();
         self.mac.advance(now_us, &mut Master { memory, is_master });
