@@ -9,6 +9,7 @@ use super::{Scenario, Stage};
 use crate::lab::control::Connection;
 use crate::lab::control::Request;
 use anyhow::{Context, Result, bail, ensure};
+use firmware::budget::CONSOLE_LINE_BYTES_MAX;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -269,7 +270,12 @@ fn long_line(stage: &mut Stage) -> Result<String> {
         said.contains("\r\nerror: a line has at most 640 bytes\r\n"),
         "{said:?}"
     );
-    ensure!(said.len() < 600, "{} bytes of echo", said.len());
+    // The line's own bytes are echoed, the rest is not.
+    ensure!(
+        said.len() < CONSOLE_LINE_BYTES_MAX + 100,
+        "{} bytes of echo",
+        said.len()
+    );
     drop(serial);
     well(stage)?;
     Ok("refused".to_owned())
