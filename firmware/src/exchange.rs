@@ -13,8 +13,8 @@
 //!                                                                       or Closing (FIN sent) -> Gone
 //! ```
 //!
-//! Until `Stitching` nothing was acknowledged to the client and nothing was sent to the origin on the
-//! client's own connection, so giving up costs nothing. From then on the router is the client's TCP
+//! Until `Stitching` the router has acknowledged nothing to the client and, with `head`, sent nothing to the origin on
+//! the client's own connection, so giving up costs nothing. From then on the router is the client's TCP
 //! peer: bytes come from any link, go into [`Extents`] once, and leave by the [`Sender`] in order.
 //!
 //! Calling order: [`Exchanges::start`] for a first request segment, then every segment of the flow by

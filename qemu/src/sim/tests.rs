@@ -205,7 +205,7 @@ fn every_fault_is_stood_once_plain_and_once_with_the_neighbour() {
     // Plain is plain, and many faults meet a download that is split; the others are reasons not to split.
     assert_eq!(stitched[1], 0);
     assert!(
-        stitched[0] * 3 > scenario::FAULTS.len(),
+        stitched[0] * 3 > 2 * scenario::FAULTS.len(),
         "{} of {} runs split a download",
         stitched[0],
         scenario::FAULTS.len()
@@ -392,8 +392,8 @@ fn runs(name: &'static str, seeds: std::ops::Range<u64>) -> (Vec<String>, usize)
         for seed in seeds {
             let (report, texts) =
                 super::run_seed(fault, seed, Ways::default(), &TraceTo::default());
-            let counters = ["exchange.stitched", "exchange.raced"];
-            stitched += usize::from(counters.iter().any(|name| report.counters[0][*name] > 0));
+            let count = report.counters[0].get("exchange.stitched");
+            stitched += usize::from(count.is_some_and(|count| *count > 0));
             wrong.extend(texts.iter().map(|text| format!("{name} {seed}: {text}")));
             let refused = report.consoles.iter().flat_map(|console| console.lines());
             let refused = refused.filter(|line| line.contains("error:"));
