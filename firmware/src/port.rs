@@ -69,4 +69,7 @@ pub trait Egress {
 
     /// Free transmit slots of `port`.
     fn room(&self, port: Port) -> usize;
+
+    /// Frames in transmit slots of `port` that have not left yet, as far as the board knows.
+    fn queued(&self, port: Port) -> usize;
 }

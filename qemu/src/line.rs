@@ -108,6 +108,8 @@ pub struct LineCounts {
     pub duplicated: u64,
     /// Frames that arrived with a flipped bit.
     pub corrupted: u64,
+    /// Most frames that waited at once, the one being serialised included.
+    pub queued_max: usize,
 }
 
 /// A small deterministic generator (SplitMix64); not for secrets.
@@ -198,6 +200,12 @@ impl Pipe {
         self.queued_bytes
     }
 
+    /// Frames that wait at a time, the one being serialised included.
+    pub fn queued_frames(&mut self, now_us: u64) -> usize {
+        self.serialise_until(now_us.saturating_mul(1_000));
+        self.queue.len()
+    }
+
     /// Puts a frame on the line; a full queue or a cut line loses it (counted).
     pub fn push(&mut self, now_us: u64, frame: Vec<u8>) {
         let now_ns = now_us.saturating_mul(1_000);
@@ -217,6 +225,7 @@ impl Pipe {
         }
         self.queued_bytes += frame.len();
         self.queue.push_back(frame);
+        self.counts.queued_max = self.counts.queued_max.max(self.queue.len());
     }
 
     /// Takes the next frame that has arrived by `now_us`; call until `None`.

@@ -29,7 +29,7 @@ use hal_mips::arch::keep::{self, Reason};
 use hal_mips::arch::watchdog::CountWatchdog;
 use hal_mips::arch::{boot, cp0, exception, stack, time};
 use hal_mips::console::Console;
-use hal_mips::dma::{Frame, FramePool};
+use hal_mips::dma::{Frame, FramePool, RING_SLOTS};
 use hal_mips::frame_io::FrameIo;
 use hal_mips::log;
 use hal_mips::mmio::{Mmio, malta};
@@ -505,6 +505,12 @@ impl Egress for Ports {
         self.cards[port.index()]
             .as_ref()
             .map_or(0, |card| card.room().min(self.pool.len()))
+    }
+
+    fn queued(&self, port: Port) -> usize {
+        self.cards[port.index()]
+            .as_ref()
+            .map_or(0, |card| RING_SLOTS.saturating_sub(card.room()))
     }
 }
 

@@ -224,7 +224,7 @@ pub trait Way {
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), Full>;
 
-    /// Slots free on the port that leads to `to`.
+    /// Frames that the router's own streams may queue now on the port that leads to `to`: the others' wait is bounded.
     fn room(&self, to: Ipv4Address) -> usize;
 }
 

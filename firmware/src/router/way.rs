@@ -3,7 +3,7 @@
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, Ipv4Address};
 
-use crate::budget::FRAME_BYTES_MAX;
+use crate::budget::{BULK_FRAMES_QUEUED_MAX, FRAME_BYTES_MAX};
 use crate::dhcp::server::LanSide;
 use crate::exchange::{Outgoing, Way};
 use crate::neighbor::{Hop, Neighbors, next_hop};
@@ -110,7 +110,10 @@ impl<E: Egress> Way for RouterWay<'_, E> {
     }
 
     fn room(&self, to: Ipv4Address) -> usize {
-        self.route(to).map_or(0, |(port, _hop)| self.out.room(port))
+        self.route(to).map_or(0, |(port, _hop)| {
+            let queue = BULK_FRAMES_QUEUED_MAX.saturating_sub(self.out.queued(port));
+            queue.min(self.out.room(port))
+        })
     }
 }
 

@@ -124,6 +124,7 @@ impl Line {
                 reordered,
                 duplicated,
                 corrupted,
+                queued_max: _,
             } = pipe.counts();
             DirectionStatus {
                 shape: shape::describe(&pipe.shape()),

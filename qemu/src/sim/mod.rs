@@ -18,6 +18,8 @@ pub mod node;
 pub mod oddity;
 pub mod origin;
 pub mod scenario;
+#[cfg(test)]
+mod sharing;
 pub mod shrink;
 pub mod soak;
 pub mod tap;

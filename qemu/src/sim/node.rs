@@ -22,6 +22,10 @@ const POLLS_MAX: usize = 64;
 pub struct Slots {
     frames: VecDeque<(Port, Vec<u8>)>,
     used: [usize; 3],
+    /// Frames of earlier calls that are still in the ports' slots.
+    waiting: [usize; 3],
+    /// Slots are free again when the line has sent their frames, not at once.
+    waits: bool,
     /// Frames that found no slot.
     pub refused: u64,
 }
@@ -29,7 +33,12 @@ pub struct Slots {
 impl Slots {
     /// Takes all frames out, in order.
     fn drain(&mut self, out: &mut Vec<(Port, Vec<u8>)>) {
-        self.used = [0; 3];
+        let used = core::mem::take(&mut self.used);
+        if self.waits {
+            for (waiting, used) in self.waiting.iter_mut().zip(used) {
+                *waiting += used;
+            }
+        }
         out.extend(self.frames.drain(..));
     }
 }
@@ -53,7 +62,11 @@ impl Egress for Slots {
     }
 
     fn room(&self, port: Port) -> usize {
-        SLOTS - self.used[port.index()]
+        SLOTS.saturating_sub(self.queued(port))
+    }
+
+    fn queued(&self, port: Port) -> usize {
+        self.used[port.index()] + self.waiting[port.index()]
     }
 }
 
@@ -147,6 +160,12 @@ impl Node<'_> {
     /// Polls so far.
     pub fn polls(&self) -> u64 {
         self.polls
+    }
+
+    /// Frames that its ports have not sent yet. Never called where the lines take them at once.
+    pub fn set_waiting(&mut self, waiting: [usize; 3]) {
+        self.slots.waiting = waiting;
+        self.slots.waits = true;
     }
 
     /// Takes a frame from a line; what leaves appears in `out`.

@@ -138,6 +138,8 @@ pub struct Setup {
     pub blind: bool,
     /// Each LAN has a host that gets its address from the router and opens a flow a minute.
     pub guest: bool,
+    /// The routers' transmit slots drain no faster than their lines; else lines take what comes into queues of their own.
+    pub slots_wait: bool,
     /// Splitting is on, on the first router.
     pub accel: bool,
     /// How the routers learn what an origin will answer.
@@ -169,6 +171,7 @@ impl Setup {
             uptime_us: 0,
             blind: false,
             guest: false,
+            slots_wait: false,
             accel: true,
             probe: Probe::Reply,
             console: Vec::new(),
@@ -584,6 +587,7 @@ impl World<'_> {
     }
 
     fn deliver(&mut self, index: usize, port: Port, frame: Vec<u8>) {
+        self.tell_waiting(index);
         self.nodes[index].on_frame(self.now_us, port, frame, &mut self.leaving);
         self.flush_node(index);
     }
@@ -602,6 +606,7 @@ impl World<'_> {
     }
 
     fn poll_node(&mut self, index: usize) {
+        self.tell_waiting(index);
         self.nodes[index].poll(self.now_us, &mut self.leaving);
         self.flush_node(index);
     }
@@ -681,6 +686,15 @@ impl World<'_> {
     fn poll_internet(&mut self) {
         self.internet.poll(self.now_us, &mut self.leaving_isp);
         self.flush_internet();
+    }
+
+    fn tell_waiting(&mut self, index: usize) {
+        if self.setup.slots_wait {
+            let wires = [Wire::LanDown, Wire::WanUp, Wire::Air];
+            let pipes = &mut self.pipes[index];
+            let waiting = wires.map(|wire| pipes[wire as usize].queued_frames(self.now_us));
+            self.nodes[index].set_waiting(waiting);
+        }
     }
 
     fn flush_node(&mut self, index: usize) {

@@ -158,6 +158,10 @@ impl Egress for Nowhere {
     fn room(&self, _port: Port) -> usize {
         0
     }
+
+    fn queued(&self, _port: Port) -> usize {
+        0
+    }
 }
 
 /// Writes what is left of a server's message for the socket; gives its length.
