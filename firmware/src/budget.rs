@@ -589,6 +589,8 @@ pub const GOODBYE_US: u64 = 1_000_000;
 pub struct Memory {
     /// Bytes held for clients and peers.
     pub blocks: [Block; STITCH_BLOCKS],
+    /// Blocks that no stream gets: how a router fares with less memory can be tried.
+    pub blocks_spared: usize,
     /// Who has which address on each port.
     pub neighbors: Neighbors,
     /// Who talks to whom.
@@ -620,6 +622,7 @@ impl Memory {
     pub const fn new() -> Self {
         Self {
             blocks: [const { Block::EMPTY }; STITCH_BLOCKS],
+            blocks_spared: 0,
             neighbors: Neighbors::new(),
             conntrack: Table::EMPTY,
             fragments: Fragments::EMPTY,

@@ -563,6 +563,7 @@ pub(super) struct Parts {
 pub(super) fn parts(memory: &'static mut Memory) -> Parts {
     let Memory {
         blocks,
+        blocks_spared,
         buffers,
         exchanges,
         lender,
@@ -576,9 +577,10 @@ pub(super) fn parts(memory: &'static mut Memory) -> Parts {
         dns,
         fragments,
     } = memory;
+    let lent = blocks.len().saturating_sub(*blocks_spared);
     Parts {
         accelerator: AcceleratorParts {
-            blocks,
+            blocks: &mut blocks[..lent],
             buffers,
             exchanges,
             lender,

@@ -1,9 +1,10 @@
 //! Figures as `bench` prints and writes them, and those of virtual time.
 
 use crate::line::Shape;
-use crate::sim::efficiency;
+use crate::sim::efficiency::{self, Run};
 use crate::sim::world::Lines;
 use anyhow::{Result, anyhow};
+use firmware::budget::{STITCH_BLOCK_BYTES, STITCH_BLOCKS};
 use firmware::settings::Probe;
 use serde::Serialize;
 
@@ -127,28 +128,45 @@ struct Worth {
     size: u64,
     least: f64,
     /// Rate and delay one way of each line: bit/s, µs.
-    lines: [(u64, u64); 2],
+    lines: &'static [(u64, u64)],
     /// Of the air, in thousandths.
     loss_permille: u32,
+    /// Of each router's stitch pool.
+    stitch_blocks: usize,
 }
 
-const WORTH: [Worth; 6] = [
+const EIGHT: (u64, u64) = (8_000_000, 25_000);
+
+const WORTH: [Worth; 8] = [
     Worth::equal("efficiency-8+8-1M", 1 << 20, 0.70),
     Worth::equal("efficiency-8+8-10M", 10 << 20, 0.94),
     Worth::equal("efficiency-8+8-100M", 100 << 20, 0.97),
     Worth {
-        lines: [(8_000_000, 25_000), (4_000_000, 40_000)],
+        lines: &[EIGHT, (4_000_000, 40_000)],
         ..Worth::equal("efficiency-8+4-100M", 100 << 20, 0.96)
     },
     Worth {
-        lines: [(20_000_000, 25_000), (5_000_000, 25_000)],
+        lines: &[(20_000_000, 25_000), (5_000_000, 25_000)],
         ..Worth::equal("efficiency-20+5-100M", 100 << 20, 0.95)
+    },
+    Worth {
+        lines: &[(6_000_000, 25_000); 3],
+        ..Worth::equal("efficiency-6+6+6-100M", 100 << 20, 0.95)
     },
     Worth {
         loss_permille: 20,
         ..Worth::equal("efficiency-8+8-air-loss-2%", 100 << 20, 0.90)
     },
+    Worth {
+        stitch_blocks: (1 << 20) / STITCH_BLOCK_BYTES,
+        ..Worth::equal("efficiency-8+8-pool-1M-100M", 100 << 20, 0.97)
+    },
 ];
+
+/// Of the time to the first byte with and without the neighbour.
+const FIRST_BYTE: &str = "first-byte-later";
+/// Runs of it, each by another seed.
+const FIRST_BYTE_RUNS: u64 = 20;
 
 impl Worth {
     const fn equal(name: &'static str, size: u64, least: f64) -> Self {
@@ -156,14 +174,16 @@ impl Worth {
             name,
             size,
             least,
-            lines: [(8_000_000, 25_000); 2],
+            lines: &[EIGHT; 2],
             loss_permille: 0,
+            stitch_blocks: STITCH_BLOCKS,
         }
     }
 
-    fn lines(&self) -> Vec<Lines> {
-        let mut all = efficiency::lines();
-        for (lines, (rate_bit_s, delay_us)) in all.iter_mut().zip(self.lines) {
+    fn run(&self) -> Run {
+        let usual = efficiency::lines()[0];
+        let lines = self.lines.iter().map(|&(rate_bit_s, delay_us)| {
+            let mut lines = usual;
             for line in [&mut lines.wan_down, &mut lines.wan_up] {
                 *line = Shape {
                     rate_bit_s,
@@ -172,17 +192,23 @@ impl Worth {
                 };
             }
             lines.air.loss_ppm = self.loss_permille * 1_000;
+            lines
+        });
+        let lines: Vec<Lines> = lines.collect();
+        Run {
+            stitch_blocks: self.stitch_blocks,
+            ..Run::new(&lines, Some(Probe::Reply), self.size)
         }
-        all
     }
 }
 
 /// Names of the figures of virtual time.
 pub fn worth_names() -> Vec<String> {
-    WORTH.iter().map(|worth| worth.name.to_owned()).collect()
+    let worth = WORTH.iter().map(|worth| worth.name);
+    worth.chain([FIRST_BYTE]).map(str::to_owned).collect()
 }
 
-/// Measures them: each needs three downloads, some seconds together.
+/// Measures them: some seconds each.
 ///
 /// # Errors
 /// A download is not whole.
@@ -191,15 +217,22 @@ pub fn measure_worth(figures: &mut Figures) -> Result<()> {
         if !figures.wants(worth.name) {
             continue;
         }
-        let measured = efficiency::measure(&worth.lines(), Probe::Reply, worth.size)
+        let permille = efficiency::share_of_the_sum_permille(&worth.run())
             .map_err(|error| anyhow!("{}: {error}", worth.name))?;
-        let efficiency = measured.efficiency_permille() as f64 / 1e3;
+        let efficiency = permille as f64 / 1e3;
         figures.add(
             worth.name,
             "of the sum",
             Bound::Least(worth.least),
             &[efficiency],
         );
+    }
+    if figures.wants(FIRST_BYTE) {
+        let [with, without] = efficiency::first_bytes_us(FIRST_BYTE_RUNS)
+            .map_err(|error| anyhow!("{FIRST_BYTE}: {error}"))?;
+        // The difference of both medians: a median of differences would hide that a few are much later.
+        let later = with[with.len() / 2] as f64 - without[without.len() / 2] as f64;
+        figures.add(FIRST_BYTE, "ms", Bound::Most(2.0), &[later / 1e3]);
     }
     Ok(())
 }

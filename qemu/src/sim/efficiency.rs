@@ -2,6 +2,7 @@
 //!
 //! Units: bytes, µs, bit/s; shares in thousandths. Lines lose nothing here, so a figure is exact and repeats.
 
+use firmware::budget::STITCH_BLOCKS;
 use firmware::settings::Probe;
 use smoltcp::wire::Ipv4Address;
 
@@ -63,6 +64,74 @@ pub fn lines() -> Vec<Lines> {
     vec![lines; 2]
 }
 
+/// A run of one download: who, of what, on which routers.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The lines of each router.
+    pub lines: Vec<Lines>,
+    /// Whose client downloads.
+    pub behind: usize,
+    /// Splitting, and how; `None`: off.
+    pub accel: Option<Probe>,
+    /// Size of the object, bytes.
+    pub size: u64,
+    /// Seeds lines, stacks and routers.
+    pub seed: u64,
+    /// When the client connects, µs; routers that have just booted find each other first.
+    pub start_us: u64,
+    /// How long the routers have been up before, µs.
+    pub uptime_us: u64,
+    /// Blocks of each router's stitch pool.
+    pub stitch_blocks: usize,
+}
+
+impl Run {
+    /// A download behind the first router, by routers that have just booted.
+    pub fn new(lines: &[Lines], accel: Option<Probe>, size: u64) -> Self {
+        Self {
+            lines: lines.to_vec(),
+            behind: 0,
+            accel,
+            size,
+            seed: 42,
+            start_us: 3_000_000,
+            uptime_us: 0,
+            stitch_blocks: STITCH_BLOCKS,
+        }
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// A text when the download was not whole or broke a rule.
+    pub fn go(&self, trace: &TraceTo) -> Result<(Outcome, Report), String> {
+        let mut setup = Setup::new(self.seed);
+        setup.uptime_us = self.uptime_us;
+        setup.stitch_blocks = self.stitch_blocks;
+        setup.lines = self.lines.clone();
+        setup.clients = vec![Vec::new(); self.lines.len()];
+        setup.accel = self.accel.is_some();
+        setup.probe = self.accel.unwrap_or(Probe::Reply);
+        setup.limit_us = 3_600_000_000;
+        let ask = Ask::get(9, self.size, "film.mp4", "");
+        let mut plan = FetchPlan::new(Ipv4Address::new(198, 51, 100, 10), vec![ask]);
+        plan.start_us = self.start_us;
+        setup.clients[self.behind].push(plan);
+        let report = simulate(&setup, trace);
+        let outcome = report.outcomes[self.behind][0][0].clone();
+        if outcome.end != End::Whole || outcome.body_bytes != self.size {
+            return Err(format!(
+                "{:?} after {} bytes",
+                outcome.end, outcome.body_bytes
+            ));
+        }
+        match report.violations.first() {
+            Some(violation) => Err(violation.clone()),
+            None => Ok((outcome, report)),
+        }
+    }
+}
+
 /// One download by the client behind router `behind`.
 ///
 /// # Errors
@@ -89,29 +158,12 @@ pub fn download_after(
     size: u64,
     trace: &TraceTo,
 ) -> Result<(Outcome, Report), String> {
-    let mut setup = Setup::new(42);
-    setup.uptime_us = uptime_us;
-    setup.lines = lines.to_vec();
-    setup.accel = accel.is_some();
-    setup.probe = accel.unwrap_or(Probe::Reply);
-    setup.limit_us = 3_600_000_000;
-    let ask = Ask::get(9, size, "film.mp4", "");
-    let mut plan = FetchPlan::new(Ipv4Address::new(198, 51, 100, 10), vec![ask]);
-    // Routers that have just booted find each other first.
-    plan.start_us = 3_000_000;
-    setup.clients[behind].push(plan);
-    let report = simulate(&setup, trace);
-    let outcome = report.outcomes[behind][0][0].clone();
-    if outcome.end != End::Whole || outcome.body_bytes != size {
-        return Err(format!(
-            "{:?} after {} bytes",
-            outcome.end, outcome.body_bytes
-        ));
-    }
-    match report.violations.first() {
-        Some(violation) => Err(violation.clone()),
-        None => Ok((outcome, report)),
-    }
+    let run = Run {
+        behind,
+        uptime_us,
+        ..Run::new(lines, accel, size)
+    };
+    run.go(trace)
 }
 
 fn time_us(outcome: &Outcome) -> u64 {
@@ -142,6 +194,58 @@ pub fn measure(lines: &[Lines], probe: Probe, size: u64) -> Result<Figures, Stri
         bytes_again: report.taps[0].bytes_again,
         out_of_order: report.taps[0].out_of_order,
     })
+}
+
+/// Goodput of the first router's client with all neighbours, in thousandths of the sum of what each line (over the
+/// air, where that is narrower) reaches alone.
+///
+/// # Errors
+/// A text when a download was not whole or broke a rule.
+pub fn share_of_the_sum_permille(run: &Run) -> Result<u64, String> {
+    let trace = TraceTo::default();
+    let (with, _) = run.go(&trace)?;
+    let mut sum = 0;
+    for behind in 0..run.lines.len() {
+        let alone = Run {
+            behind,
+            accel: None,
+            ..run.clone()
+        };
+        let (outcome, _) = alone.go(&trace)?;
+        let mut rate = run.size * 8 * 1_000_000 / time_us(&outcome);
+        if behind != 0 {
+            rate = rate.min(run.lines[behind].air.rate_bit_s);
+        }
+        sum += rate;
+    }
+    Ok(run.size * 8 * 1_000_000 / time_us(&with) * 1_000 / sum)
+}
+
+/// Times to the first byte of a download, µs: with the neighbour and without, each of `runs` runs by another seed and
+/// at another moment.
+///
+/// # Errors
+/// A text when a download was not whole or broke a rule.
+pub fn first_bytes_us(runs: u64) -> Result<[Vec<u64>; 2], String> {
+    let trace = TraceTo::default();
+    let mut times = [Vec::new(), Vec::new()];
+    for number in 0..runs {
+        for (accel, times) in [Some(Probe::Reply), None].into_iter().zip(&mut times) {
+            let mut lines = lines();
+            for line in &mut lines {
+                // Frames are held back now and then, as on any real line.
+                (line.wan_down.reorder_ppm, line.wan_down.reorder_us) = (50_000, 20_000);
+            }
+            let mut run = Run::new(&lines, accel, 1 << 20);
+            run.seed = 1_000 + number;
+            run.start_us += number * 37_123;
+            let (outcome, _) = run.go(&trace)?;
+            let first = outcome.first_byte_us.unwrap_or(u64::MAX);
+            times.push(first - outcome.start_us);
+        }
+    }
+    times.iter_mut().for_each(|times| times.sort_unstable());
+    Ok(times)
 }
 
 /// Prints the frames of one download with the neighbour.

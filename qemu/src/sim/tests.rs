@@ -326,6 +326,40 @@ fn a_large_file_comes_with_the_sum_of_both_lines() {
     assert!(figures.shares[1] > (12 << 20), "{figures:?}");
 }
 
+/// Goodput with all neighbours over the sum of all lines alone, in thousandths.
+fn share(run: efficiency::Run) -> u64 {
+    on_large_stack(move || efficiency::share_of_the_sum_permille(&run)).expect("whole")
+}
+
+#[test]
+fn three_routers_reach_the_sum_of_three_lines() {
+    let mut lines = efficiency::lines();
+    lines.push(lines[0]);
+    for lines in &mut lines {
+        lines.wan_down.rate_bit_s = 6_000_000;
+        lines.wan_up.rate_bit_s = 6_000_000;
+    }
+    let run = efficiency::Run::new(&lines, Some(Probe::Reply), 100 << 20);
+    let permille = share(run);
+    assert!(permille >= 950, "{permille}");
+}
+
+#[test]
+fn a_mebibyte_of_blocks_is_enough_for_both_lines() {
+    let mut run = efficiency::Run::new(&efficiency::lines(), Some(Probe::Reply), 100 << 20);
+    run.stitch_blocks = 256;
+    let permille = share(run);
+    assert!(permille >= 970, "{permille}");
+}
+
+#[test]
+fn the_first_byte_comes_no_later_than_without_the_neighbour() {
+    let [with, without] = on_large_stack(|| efficiency::first_bytes_us(20)).expect("whole");
+    assert!(without.first() < without.last(), "the runs differ");
+    let (with, without) = (with[with.len() / 2], without[without.len() / 2]);
+    assert!(with <= without + 2_000, "{with} us and {without} us");
+}
+
 #[test]
 fn no_file_from_64_kib_up_is_slower_than_alone_plus_the_head() {
     for size in [64 << 10, 256 << 10, 1 << 20] {

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use firmware::budget::Memory;
+use firmware::budget::{Memory, STITCH_BLOCKS};
 use firmware::port::Port;
 use firmware::settings::Probe;
 use firmware::wire::packet::{Packet, flags};
@@ -140,6 +140,8 @@ pub struct Setup {
     pub guest: bool,
     /// The routers' transmit slots drain no faster than their lines; else lines take what comes into queues of their own.
     pub slots_wait: bool,
+    /// Blocks of each router's stitch pool.
+    pub stitch_blocks: usize,
     /// Splitting is on, on the first router.
     pub accel: bool,
     /// How the routers learn what an origin will answer.
@@ -172,6 +174,7 @@ impl Setup {
             blind: false,
             guest: false,
             slots_wait: false,
+            stitch_blocks: STITCH_BLOCKS,
             accel: true,
             probe: Probe::Reply,
             console: Vec::new(),
@@ -406,6 +409,7 @@ impl World<'_> {
     fn boot(&mut self, index: usize, memory: &'static mut Memory) -> Node<'static> {
         self.boots += 1;
         let seed = Rng::new(self.setup.seed ^ (self.boots << 48)).next_u64();
+        memory.blocks_spared = STITCH_BLOCKS.saturating_sub(self.setup.stitch_blocks);
         Node::new(memory, macs(index), seed)
             .with_count(self.setup.count_hertz)
             .up_for(self.setup.uptime_us)
