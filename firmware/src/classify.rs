@@ -10,16 +10,16 @@
 //! same reason; I2 a prefix of a head that ends as a candidate is `More`; I3 a candidate was read
 //! alike by this module and by httparse.
 //! Budget: no state; a call reads at most [`REQUEST_HEAD_BYTES_MAX`] bytes.
-//! Not done: HTTP/1.0 requests, a client's own `Range`: both stay plain.
+//! Not done: HTTP/1.0 requests, several ranges: both stay plain.
 
 pub mod kind;
 
 use crate::budget::{REQUEST_FIELDS_MAX, REQUEST_HEAD_BYTES_MAX};
 use crate::counters::Stage;
-use crate::settings::Accel;
+use crate::settings::{Accel, Probe};
 use crate::wire::http::{
-    Bytes, Field, HostFault, Irregular, LineEnd, Request, Span, check_host, is_target, line_end,
-    peer_may_see, split_field,
+    AskedRange, Bytes, Field, HostFault, Irregular, LineEnd, Request, Span, check_host, is_target,
+    line_end, peer_may_see, split_field,
 };
 use kind::PathSays;
 
@@ -82,7 +82,7 @@ crate::counter_stage! {
         HostName = "host-name",
         /// `Host` names another port than the client connected to.
         HostPort = "host-port",
-        /// `Range` in the request.
+        /// A `Range` that is not one interval of bytes, or any while a `HEAD` is asked first.
         Range = "range",
         /// `If-…` in the request.
         Conditional = "conditional",
@@ -117,8 +117,16 @@ crate::counter_stage! {
         ReplyMalformed = "reply-malformed",
         /// The probe's reply is HTTP/1.0.
         ReplyVersion = "reply-version",
-        /// The probe's status is not 200.
+        /// The reply's status is not 200, or not 206 to a client's range.
         ReplyStatus = "reply-status",
+        /// 200 to a client's range: the origin sends the whole object.
+        ReplyRangeIgnored = "reply-range-ignored",
+        /// The reply's `Content-Range` is missing, or not the interval that the client asked for.
+        ReplyPlace = "reply-other-range",
+        /// `Content-Length` is not the length of the interval.
+        ReplyLength = "reply-other-length",
+        /// Several parts in one body.
+        ReplyMultipart = "reply-multipart",
         /// The reply announces chunks or another transfer coding.
         ReplyChunked = "reply-chunked",
         /// The reply tells no length.
@@ -236,7 +244,7 @@ fn read(bytes: &[u8], settings: &Accel, dst_port: u16) -> Result<Option<Request>
         if seen.lines > REQUEST_FIELDS_MAX {
             return Err(Reason::TooManyFields);
         }
-        read_field(&mut request, &mut seen, field, window, dst_port)?;
+        read_field(&mut request, &mut seen, field, window, settings, dst_port)?;
         start = line.next;
     }
     if !seen.host {
@@ -288,6 +296,7 @@ fn read_field(
     seen: &mut Seen,
     field: Field,
     head: &[u8],
+    settings: &Accel,
     dst_port: u16,
 ) -> Result<(), Reason> {
     let value = field.value.of(head);
@@ -329,7 +338,18 @@ fn read_field(
         "accept" => once_value(&mut request.accept, field)?,
         "accept-encoding" => once_value(&mut request.accept_encoding, field)?,
         "user-agent" => once_value(&mut request.user_agent, field)?,
-        "range" => return Err(Reason::Range),
+        "range" => {
+            // A reply to HEAD tells nothing of a range: RFC 9110 section 14.2 defines it for GET only.
+            let asked = match settings.probe {
+                Probe::Reply => AskedRange::parse(value),
+                Probe::Head => None,
+            };
+            let asked = asked.ok_or(Reason::Range)?;
+            return match request.range.replace(asked) {
+                Some(_) => Err(Reason::Repeated),
+                None => Ok(()),
+            };
+        }
         "authorization" | "cookie" | "cookie2" => return Err(Reason::Credential),
         "expect" => return Err(Reason::Expect),
         "upgrade" | "http2-settings" => return Err(Reason::Upgrade),
@@ -387,15 +407,22 @@ fn httparse_agrees(request: &Request, seen: &Seen, head: &[u8]) -> bool {
         field.map(|field| field.value.trim_ascii())
     };
     let end_to_end = other.headers.iter().filter(|field| {
-        !["host", "connection", "keep-alive", "content-length"]
-            .iter()
-            .any(|name| field.name.eq_ignore_ascii_case(name))
+        ![
+            "host",
+            "connection",
+            "keep-alive",
+            "content-length",
+            "range",
+        ]
+        .iter()
+        .any(|name| field.name.eq_ignore_ascii_case(name))
     });
     other.method == Some("GET")
         && other.version == Some(1)
         && other.path.map(str::as_bytes) == Some(request.target.of(head))
         && other.headers.len() == seen.lines
         && named("host") == Some(request.host.of(head))
+        && named("range").and_then(AskedRange::parse) == request.range
         && named("transfer-encoding").is_none()
         && named("content-length").is_none_or(|value| value == b"0")
         && end_to_end

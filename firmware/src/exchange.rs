@@ -23,7 +23,7 @@
 //!
 //! Follows: RFC 9110 (ranges, validators), RFC 9293 (segments), FAULTS.md sections 2.1 to 2.5.
 //! Units: stream positions count from the first byte of the response head; offsets from the first
-//! byte of the object; `position = head length + offset`.
+//! byte of the object; `position = head length + offset - first offset that the client asked for`.
 //! Budget: below 24 KiB an exchange (asserted), [`EXCHANGES_MAX`] of them, and the blocks it guarantees itself.
 
 mod flow;
@@ -45,7 +45,7 @@ use crate::budget::{
     REQUEST_BYTES_MAX, STALL_DOUBLINGS_MAX, WINDOW_BLOCKS,
 };
 use crate::classify::{self, REASONS};
-use crate::fetch::response::{ReplyHead, judge_probe};
+use crate::fetch::response::{ReplyHead, judge_probe, judge_reply};
 use crate::fetch::{self, Failure};
 use crate::links::peer::{self, Peer};
 use crate::links::{LINKS_MAX, LinkId};
@@ -813,12 +813,10 @@ impl<'m> Exchanges<'m> {
         let judged = if peers_up == 0 || !http::peer_may_see(target) {
             Err(Why::NoPeer)
         } else {
-            judge_probe(head, target, accel).map_err(Why::Plain)
+            judge_reply(head, request.range, target, accel).map_err(Why::Plain)
         };
-        let raced = judged.and_then(|object| {
-            slot.head_len = head.len as u64;
-            slot.stream_len = slot.head_len + object.total;
-            slot.object = Some(object);
+        let raced = judged.and_then(|(object, body)| {
+            slot.carry(head.len as u64, object, body);
             slot.race(now, &self.rates, peers_up, shared.pool)
         });
         match raced {

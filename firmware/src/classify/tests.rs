@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::http::write_head;
+use crate::wire::http::{ByteRange, write_get, write_head};
 
 const GOOD: &str =
     "GET /a.bin HTTP/1.1\r\nHost: h.example\r\nUser-Agent: curl/8\r\nAccept: */*\r\n\r\n";
@@ -347,8 +347,14 @@ fn g15_blanks_around_the_request_line_are_plain() {
 #[test]
 fn q2_q3_q9_ranges_conditions_and_credentials_are_plain() {
     for (line, reason) in [
-        ("Range: bytes=0-\r\n", Reason::Range),
+        ("Range: bytes=0-1,5-6\r\n", Reason::Range),
         ("range: items=0-5\r\n", Reason::Range),
+        ("Range:\r\n", Reason::Range),
+        ("Range: bytes=5-4\r\n", Reason::Range),
+        ("Range: bytes=-0\r\n", Reason::Range),
+        ("Range: bytes = 0-5\r\n", Reason::Range),
+        ("Range: bytes=0-5\r\nRANGE: bytes=0-5\r\n", Reason::Repeated),
+        ("Range: bytes=0-5\r\nRange: bytes=6-\r\n", Reason::Repeated),
         ("If-Range: \"a\"\r\n", Reason::Conditional),
         ("If-None-Match: *\r\n", Reason::Conditional),
         ("If-Modified-Since: x\r\n", Reason::Conditional),
@@ -361,6 +367,57 @@ fn q2_q3_q9_ranges_conditions_and_credentials_are_plain() {
     }
     let signed = "GET /a.bin?sig=1 HTTP/1.1\r\nHost: h\r\n\r\n";
     assert!(!candidate(signed).peer_may_see);
+}
+
+#[test]
+fn q1_one_interval_of_bytes_is_read_and_is_no_field_that_requests_for_parts_repeat() {
+    for (value, asked) in [
+        (
+            "bytes=1000-1500999",
+            AskedRange::Between(ByteRange::new(1000, 1_500_999).unwrap()),
+        ),
+        ("bytes=0-", AskedRange::From(0)),
+        ("bytes=-500000", AskedRange::Last(500_000)),
+    ] {
+        for name in ["Range", "range", "RANGE"] {
+            let head = format!(
+                "GET /a.bin HTTP/1.1\r\nHost: h\r\nA: b\r\n{name}:  {value} \r\nC: d\r\n\r\n"
+            );
+            check_every_prefix(head.as_bytes());
+            let request = candidate(&head);
+            assert_eq!(request.range, Some(asked), "{head}");
+            let fields = request.fields().iter();
+            let names: Vec<_> = fields
+                .map(|field| field.name.text(head.as_bytes()))
+                .collect();
+            assert_eq!(names, ["A", "C"]);
+        }
+    }
+    assert_eq!(candidate(GOOD).range, None);
+}
+
+#[test]
+fn q1_a_range_with_a_condition_or_a_credential_is_plain_in_either_order() {
+    const RANGE: &str = "Range: bytes=0-\r\n";
+    for (line, reason) in [
+        ("If-Range: \"a\"\r\n", Reason::Conditional),
+        ("If-Unmodified-Since: x\r\n", Reason::Conditional),
+        ("Cookie: a=b\r\n", Reason::Credential),
+        ("Authorization: Basic eDp5\r\n", Reason::Credential),
+    ] {
+        for lines in [format!("{RANGE}{line}"), format!("{line}{RANGE}")] {
+            assert_eq!(with(&lines), Outcome::Plain(reason), "{lines}");
+        }
+    }
+}
+
+#[test]
+fn q1_while_a_head_is_asked_first_any_range_is_plain() {
+    let mut settings = Accel::new();
+    settings.probe = Probe::Head;
+    let head = b"GET /a.bin HTTP/1.1\r\nHost: h\r\nRange: bytes=0-\r\n\r\n";
+    assert_eq!(classify(head, &settings, 80), Outcome::Plain(Reason::Range));
+    assert!(taken(classify(GOOD.as_bytes(), &settings, 80)));
 }
 
 #[test]
@@ -415,7 +472,7 @@ fn reasons_have_texts_of_their_own() {
 }
 
 /// A strict reader written independently, on whole text: what the other must agree with (G18).
-fn second_reader(head: &[u8]) -> Option<(&str, &str, bool)> {
+fn second_reader(head: &[u8]) -> Option<(&str, &str, bool, Option<&str>)> {
     let text = std::str::from_utf8(head).ok()?;
     let text = text.strip_suffix("\r\n\r\n")?;
     if text.contains("\r\n\r\n") {
@@ -427,7 +484,7 @@ fn second_reader(head: &[u8]) -> Option<(&str, &str, bool)> {
     if (method, version, words.next()) != ("GET", "HTTP/1.1", None) || !target.starts_with('/') {
         return None;
     }
-    let (mut host, mut close) = (None, None);
+    let (mut host, mut close, mut range) = (None, None, None);
     for line in lines {
         let (name, value) = line.split_once(':')?;
         let bad_value = |c: char| c != ' ' && !c.is_ascii_graphic();
@@ -443,12 +500,14 @@ fn second_reader(head: &[u8]) -> Option<(&str, &str, bool)> {
             "connection" if close.replace(value.eq_ignore_ascii_case("close")).is_some() => {
                 return None;
             }
+            "range" if range.replace(value).is_some() => return None,
             "transfer-encoding" => return None,
+            name if name.starts_with("if-") => return None,
             "content-length" if value != "0" => return None,
             _ => {}
         }
     }
-    Some((target, host?, close.unwrap_or(false)))
+    Some((target, host?, close.unwrap_or(false), range))
 }
 
 /// Heads near the edge: good lines and bent ones in any order, then a few bytes changed.
@@ -475,6 +534,10 @@ fn near_heads() -> impl Strategy<Value = Vec<u8>> {
         "Accept-Encoding: gzip",
         "User-Agent: u",
         "Range: bytes=0-1",
+        "range: bytes=70-",
+        "Range: bytes=-9",
+        "Range: bytes=0-1,4-5",
+        "If-Range: x",
     ]);
     let first = prop::sample::select(vec![
         "GET /a.bin HTTP/1.1",
@@ -507,8 +570,27 @@ proptest! {
     #[test]
     fn g18_what_is_taken_is_read_alike_by_an_independent_reader(head in near_heads()) {
         if let Outcome::Candidate(request) = on_port_80(&head) {
+            let second = second_reader(&head);
             let read = (request.target.text(&head), request.host.text(&head), request.close);
-            prop_assert_eq!(second_reader(&head), Some(read));
+            prop_assert_eq!(second.map(|second| (second.0, second.1, second.2)), Some(read));
+            let written = request.range.map(|range| match range {
+                AskedRange::Between(range) => format!("bytes={}-{}", range.first, range.last),
+                AskedRange::From(first) => format!("bytes={first}-"),
+                AskedRange::Last(length) => format!("bytes=-{length}"),
+            });
+            let digits = |text: &str| {
+                // Zeros in front change no number.
+                let mut shown = String::new();
+                for (at, char) in text.char_indices() {
+                    let in_front = !shown.ends_with(|last: char| last.is_ascii_digit());
+                    let more = text[at + 1..].starts_with(|next: char| next.is_ascii_digit());
+                    if !(char == '0' && in_front && more) {
+                        shown.push(char);
+                    }
+                }
+                shown
+            };
+            prop_assert_eq!(second.and_then(|second| second.3).map(digits), written);
         }
     }
 
@@ -527,6 +609,12 @@ proptest! {
                 fields.map(|field| (text(field.name), text(field.value))).collect()
             };
             prop_assert_eq!(values(&again, &written), values(&request, &head));
+            // Of a request for a part the only range is the part.
+            let part = ByteRange::new(7, 77).unwrap();
+            let used = write_get(&mut out, &request, &head, part, None).unwrap();
+            let again = candidate(&out[..used]);
+            prop_assert_eq!(again.range, Some(AskedRange::Between(part)));
+            prop_assert_eq!(values(&again, &out[..used]), values(&request, &head));
         }
     }
 

@@ -39,6 +39,9 @@ use crate::links::{LINKS_MAX, LinkId};
 use crate::stitch::extents::Pool;
 use crate::wire::packet::flags;
 
+/// A cut never lies inside the reply's head: offsets of the object begin behind it.
+const _: () = assert!(crate::budget::REPLY_HEAD_BYTES_MAX as u64 <= RACE_PROOF_BYTES);
+
 /// A race between the origin's own reply and the links' ranges.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Race {

@@ -305,6 +305,15 @@ impl Exchange {
         Ok(())
     }
 
+    /// The stream is a head of so many bytes and then `body` of `object`.
+    pub(super) fn carry(&mut self, head_len: u64, object: Object, body: http::ByteRange) {
+        debug_assert!(body.last < object.total);
+        self.head_len = head_len;
+        self.body_first = body.first;
+        self.stream_len = head_len + body.len_bytes();
+        self.object = Some(object);
+    }
+
     pub(super) fn wanted<'a>(
         &'a self,
         id: ExchangeId,

@@ -1,10 +1,10 @@
 //! Is this answer the one asked for?
 //!
 //! [`parse_reply`] reads a reply's head as strictly as a request's; [`judge_probe`] decides whether
-//! the object that a probe found may be split, [`judge_part`] whether a fetch's reply may be joined
+//! the object that a probe found may be split, [`judge_reply`] whether a client's own reply may, [`judge_part`] whether a fetch's reply may be joined
 //! to it. What was asked never proves what was answered: each reply is judged by its own head.
 //!
-//! Follows: RFC 9112 section 4 and 6.3, RFC 9110 sections 8.3 to 8.8, 14.3, 14.4, 15.3.7, RFC 9111
+//! Follows: RFC 9112 section 4 and 6.3, RFC 9110 sections 8.3 to 8.8, 14.1.2, 14.3, 14.4, 15.3.7, RFC 9111
 //! section 5.2.2.
 //! Units: bytes; offsets in the object.
 //! Invariants: I1 what a prefix of a head is refused for, every longer one is; I2 a part that
@@ -20,15 +20,15 @@ use heapless::Vec;
 use crate::classify::{Reason, kind};
 use crate::settings::Accel;
 use crate::split::validator::{NotStrong, Validator};
-use crate::wire::http::ByteRange;
+use crate::wire::http::{AskedRange, ByteRange};
 use crate::wire::peer::Refusal;
 
 pub use head::{ContentRange, ContentType, NoValidator, ReplyHead, ReplyRefused, parse_reply};
 
-/// What a probe found: an object that may be split.
+/// What a probe, or a client's own reply, found: an object that may be split.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
-    /// Length, bytes, below 2^63.
+    /// Complete length, bytes, below 2^63, also where the client asked for a part of it.
     pub total: u64,
     /// What every part must carry.
     pub validator: Validator,
@@ -59,6 +59,52 @@ pub fn judge_probe(reply: &ReplyHead, target: &[u8], settings: &Accel) -> Result
     if reply.status != 200 {
         return Err(Reason::ReplyStatus);
     }
+    let length = judge_framing(reply)?;
+    judge_object(reply, length, length, target, settings)
+}
+
+/// Decides whether the reply to a client's own request, for `asked` or the whole, may be split; the object, and the
+/// interval of it that the body is.
+///
+/// A `206` must be exactly the interval asked for, as far as the object has it: a client that gets another one may
+/// have its reasons to go on all the same, this router has none.
+///
+/// # Errors
+/// Why it is left alone; the first reason found.
+pub fn judge_reply(
+    reply: &ReplyHead,
+    asked: Option<AskedRange>,
+    target: &[u8],
+    settings: &Accel,
+) -> Result<(Object, ByteRange), Reason> {
+    let Some(asked) = asked else {
+        let object = judge_probe(reply, target, settings)?;
+        // Cannot fail: a length is at least 1, and below 2^63.
+        let whole = ByteRange::new(0, object.total - 1).ok_or(Reason::ReplyNoLength)?;
+        return Ok((object, whole));
+    };
+    match reply.status {
+        206 => {}
+        200 => return Err(Reason::ReplyRangeIgnored),
+        _ => return Err(Reason::ReplyStatus),
+    }
+    let length = judge_framing(reply)?;
+    if reply.multipart {
+        return Err(Reason::ReplyMultipart);
+    }
+    let found = reply.content_range.ok_or(Reason::ReplyPlace)?;
+    if asked.of(found.total) != Some(found.range) {
+        return Err(Reason::ReplyPlace);
+    }
+    if length != found.range.len_bytes() {
+        return Err(Reason::ReplyLength);
+    }
+    let object = judge_object(reply, found.total, length, target, settings)?;
+    Ok((object, found.range))
+}
+
+/// The body's length, where nothing but `Content-Length` tells it and nothing changes it.
+fn judge_framing(reply: &ReplyHead) -> Result<u64, Reason> {
     if reply.version_minor != 1 {
         return Err(Reason::ReplyVersion);
     }
@@ -71,8 +117,19 @@ pub fn judge_probe(reply: &ReplyHead, target: &[u8], settings: &Accel) -> Result
     if reply.upgrade {
         return Err(Reason::ReplyUpgrade);
     }
-    let total = reply.content_length.ok_or(Reason::ReplyNoLength)?;
-    if total < settings.threshold_bytes.max(1) {
+    reply.content_length.ok_or(Reason::ReplyNoLength)
+}
+
+/// The object of `total` bytes, `length` of which the reply brings, if it is of a kind that is split and names its
+/// version.
+fn judge_object(
+    reply: &ReplyHead,
+    total: u64,
+    length: u64,
+    target: &[u8],
+    settings: &Accel,
+) -> Result<Object, Reason> {
+    if length < settings.threshold_bytes.max(1) {
         return Err(Reason::ReplySmall);
     }
     // Servers call what they do not know plain text; then the path's word counts.

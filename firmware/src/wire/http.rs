@@ -4,20 +4,22 @@
 //! when more bytes come. What is read here is only what splitting needs; whatever is unusual is an
 //! [`Irregular`], which means plain forwarding for a request and a refusal for a reply.
 //!
-//! Follows: RFC 9112 (sections 2.2, 3, 5), RFC 9110 (sections 5.5, 5.6, 7.2, 8.6, 14.4), RFC 3986
+//! Follows: RFC 9112 (sections 2.2, 3, 5), RFC 9110 (sections 5.5, 5.6, 7.2, 8.6, 14.1, 14.4), RFC 3986
 //! (section 3.3) for targets, RFC 1123 (section 2.1) for host names.
 //! Units: bytes; [`ByteRange`] has inclusive ends, as in HTTP.
 //! Invariants: I1 a [`Span`] lies inside the head it was made from, whose values are visible ASCII
 //! and spaces; I2 no writer copies a byte of a head that was not parsed as part of a value.
-//! Budget: one [`Request`] of below 352 bytes a held exchange.
+//! Budget: one [`Request`] of below 376 bytes a held exchange.
 //! Not done: obs-fold, quoted strings, HTTP/1.0 requests, content of chunked bodies.
 
 mod date;
+mod range;
 mod write;
 
 use crate::budget::{REQUEST_FIELDS_MAX, REQUEST_HEAD_BYTES_MAX};
 
 pub use date::parse_date;
+pub use range::AskedRange;
 pub use write::{PeerRequest, PeerRequestFault, TooLong, write_get, write_head, write_peer_get};
 
 /// A byte interval of an object; both ends belong to it, `first <= last`.
@@ -102,6 +104,8 @@ pub struct Request {
     pub accept_encoding: Option<Span>,
     /// The value of `User-Agent`.
     pub user_agent: Option<Span>,
+    /// The client's own `Range`: none of [`fields`](Self::fields), so that no request for a part repeats it.
+    pub range: Option<AskedRange>,
     /// Whether the client asked to close the connection after the reply.
     pub close: bool,
     /// Whether a neighbour may see the target: it holds nothing that looks like a signature.
@@ -122,6 +126,7 @@ impl Request {
             accept: None,
             accept_encoding: None,
             user_agent: None,
+            range: None,
             close: false,
             peer_may_see: false,
             head_len: 0,
@@ -133,7 +138,7 @@ impl Request {
         }
     }
 
-    /// The end-to-end fields but `Host`, in the client's order.
+    /// The end-to-end fields but `Host` and `Range`, in the client's order.
     pub fn fields(&self) -> &[Field] {
         &self.fields[..usize::from(self.field_count)]
     }
@@ -151,7 +156,7 @@ impl Request {
     }
 }
 
-const _: () = assert!(core::mem::size_of::<Request>() <= 352);
+const _: () = assert!(core::mem::size_of::<Request>() <= 376);
 const _: () = assert!(REQUEST_FIELDS_MAX <= u8::MAX as usize);
 const _: () = assert!(REQUEST_HEAD_BYTES_MAX <= u16::MAX as usize);
 

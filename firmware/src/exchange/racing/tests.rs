@@ -1,6 +1,7 @@
 use std::boxed::Box;
 use std::vec::Vec;
 
+use proptest::prelude::*;
 use smoltcp::time::Duration;
 use smoltcp::wire::Ipv4Address;
 
@@ -14,6 +15,7 @@ use crate::settings::Accel;
 use crate::split::Plan;
 use crate::split::validator::Validator;
 use crate::stack::SocketId;
+use crate::wire::http::ByteRange;
 
 const T0: Instant = Instant::from_micros_const(1_000_000);
 const REQUEST: u32 = 1000;
@@ -97,13 +99,18 @@ impl Bench {
 
     /// A race for an object of 1,000,000 bytes, 50 ms away, with the cut at [`CUT`].
     fn racing() -> Self {
+        Self::racing_for(1_000_000, 0)
+    }
+
+    /// The same for 1,000,000 bytes from `first` on of a larger object.
+    fn racing_for(total: u64, first: u64) -> Self {
         let mut bench = Self::listening();
         assert!(bench.slot.overhear(&reply(0, HEAD)).unwrap().is_some());
         bench.pass(0, HEAD.len());
         let slot = &mut bench.slot;
-        slot.head_len = HEAD.len() as u64;
-        slot.stream_len = slot.head_len + 1_000_000;
-        slot.object = Object::new(1_000_000, Validator::etag(b"\"a\"").unwrap(), None);
+        let object = Object::new(total, Validator::etag(b"\"a\"").unwrap(), None);
+        let body = ByteRange::new(first, first + 999_999).unwrap();
+        slot.carry(HEAD.len() as u64, object.unwrap(), body);
         slot.race(ms(50), &[1_000_000; LINKS_MAX], 1, &mut bench.pool)
             .unwrap();
         slot.race.cut = CUT;
@@ -451,6 +458,110 @@ fn bytes_that_passed_before_the_router_took_over_may_be_acknowledged_later() {
     slot.skip_to(ms(110), REPLY.wrapping_add(65_000));
     assert_eq!(slot.sender.acked_position(), 65_000);
     assert_eq!(slot.sender.next_seq(), REPLY.wrapping_add(65_000));
+}
+
+/// An interval far inside an object of more bytes than 32 bits count.
+const FIRST: u64 = (5 << 30) + 12_345;
+
+#[test]
+fn q1_inside_a_clients_range_links_are_asked_for_the_objects_offsets_and_not_past_its_end() {
+    let mut bench = Bench::racing_for(8 << 30, FIRST);
+    let both = [true; LINKS_MAX];
+    let behind_cut = CUT - HEAD.len() as u64;
+    let slot = &mut bench.slot;
+    assert_eq!(slot.stream_len, HEAD.len() as u64 + 1_000_000);
+    assert_eq!(slot.body_end(), FIRST + 1_000_000);
+    let limit = slot.plan_limit();
+    let mut at = FIRST + behind_cut;
+    // To the end: what was asked for arrives at once.
+    while let Some(range) = slot
+        .plan
+        .next(ms(50), PEER, limit.max(FIRST + 2_000_000), &both)
+    {
+        assert_eq!(range.first, at);
+        assert!(range.last < FIRST + 1_000_000);
+        let wanted = slot.request.and_then(|request| {
+            let wanted = slot.wanted(ExchangeId::from_index(0), range, &request)?;
+            let of = wanted.message;
+            Some((of.first, of.last, of.total))
+        });
+        // The complete length, not the interval's.
+        assert_eq!(wanted, Some((range.first, range.last, 8 << 30)));
+        slot.plan.on_bytes(ms(60), PEER, at, range.len_bytes());
+        slot.plan.on_done(ms(60), PEER, range.first);
+        at = range.last + 1;
+    }
+    assert_eq!(at, FIRST + 1_000_000);
+    assert!(slot.plan.is_done());
+}
+
+#[test]
+fn q1_k5_what_a_dead_origin_owes_of_a_clients_range_is_wanted_from_where_the_client_is() {
+    for acked in [0, 10, HEAD.len() as u64, 60_000] {
+        let mut bench = Bench::racing_for(8 << 30, FIRST);
+        bench.bring(20_000);
+        if acked > 0 {
+            bench.acknowledge(ms(100), acked).unwrap();
+        }
+        let Bench { slot, pool, way } = &mut bench;
+        slot.take_over(ms(400), pool, way);
+        let range = slot
+            .plan
+            .next(ms(400), LinkId::UPLINK, u64::MAX, &[true; LINKS_MAX]);
+        let body = acked.saturating_sub(HEAD.len() as u64);
+        assert_eq!(range.unwrap().first, FIRST + body, "{acked}");
+    }
+}
+
+#[test]
+fn q1_n10_the_cut_moves_inside_a_clients_range_as_in_a_whole_object() {
+    let mut bench = Bench::racing_for(8 << 30, FIRST);
+    let mut whole = Bench::racing();
+    for bench in [&mut bench, &mut whole] {
+        bench.acknowledge(ms(200), CUT - 10_000).unwrap();
+        assert_eq!(bench.slot.step(ms(200), true), Step::Raise);
+        assert!(bench.slot.raise(ms(200)));
+    }
+    assert_eq!(bench.slot.race.cut, whole.slot.race.cut);
+    let next = |slot: &mut Exchange| {
+        let limit = slot.plan_limit();
+        let range = slot.plan.next(ms(200), PEER, limit, &[true; LINKS_MAX]);
+        range.map(|range| range.first)
+    };
+    let (of_range, of_whole) = (next(&mut bench.slot), next(&mut whole.slot));
+    assert!(of_whole.is_some());
+    assert_eq!(of_range, of_whole.map(|first| FIRST + first));
+}
+
+proptest! {
+    /// Whatever the client asks for of whatever object, places in the stream and offsets of the object name the same
+    /// bytes, and what is planned ends where the interval does.
+    #[test]
+    fn q1_positions_and_offsets_of_a_clients_range_name_the_same_bytes(
+        total in 1u64..1 << 62,
+        ends in (any::<u64>(), any::<u64>()),
+        head_len in 20u64..4096,
+        inside in any::<u64>(),
+    ) {
+        let (one, other) = (ends.0 % total, ends.1 % total);
+        let body = ByteRange::new(one.min(other), one.max(other)).unwrap();
+        let mut slot = Exchange::free(ExchangeId::from_index(0), SocketId::default());
+        let object = Object::new(total, Validator::etag(b"\"a\"").unwrap(), None);
+        slot.carry(head_len, object.unwrap(), body);
+        prop_assert_eq!(slot.stream_len - head_len, body.len_bytes());
+        prop_assert_eq!(slot.position_of(body.first), head_len);
+        prop_assert_eq!(slot.position_of(body.last), slot.stream_len - 1);
+        prop_assert_eq!(slot.body_end(), body.last + 1);
+        let offset = body.first + inside % body.len_bytes();
+        let position = slot.position_of(offset);
+        prop_assert!((head_len..slot.stream_len).contains(&position));
+        prop_assert_eq!(slot.offset_of(position), offset);
+        prop_assert_eq!(position - head_len, offset - body.first);
+        let mut plan = Plan::new(T0, offset, slot.body_end());
+        let range = plan.next(T0, LinkId::UPLINK, u64::MAX, &[true; LINKS_MAX]).unwrap();
+        prop_assert!(range.first == offset && range.last <= body.last);
+        prop_assert!(slot.position_of(range.last) < slot.stream_len);
+    }
 }
 
 #[test]

@@ -608,6 +608,266 @@ proptest! {
     }
 }
 
+/// The verdict on the reply to a client's `Range`, its lines the good ones unless named.
+fn own(asked: &str, lines: &str) -> Result<(Object, ByteRange), Reason> {
+    own_with_status("206 Partial Content", asked, lines)
+}
+
+fn own_with_status(status: &str, asked: &str, lines: &str) -> Result<(Object, ByteRange), Reason> {
+    let mut head = format!("HTTP/1.1 {status}\r\n{lines}");
+    for (name, line) in [
+        (
+            "content-range:",
+            "Content-Range: bytes 100000-599999/1000000\r\n",
+        ),
+        ("content-length:", "Content-Length: 500000\r\n"),
+        ("etag:", ETAG),
+    ] {
+        let chunked = name == "content-length:" && lines.contains("Transfer-Encoding");
+        if !head.to_ascii_lowercase().contains(name) && !chunked {
+            head.push_str(line);
+        }
+    }
+    head.push_str("\r\n");
+    let reply = parse(&head).unwrap_or_else(|refused| panic!("{refused:?}: {head}"));
+    let asked = AskedRange::parse(asked.as_bytes());
+    assert!(asked.is_some());
+    let reply = reply.expect("a whole head");
+    judge_reply(&reply, asked, b"/download", &Accel::new())
+}
+
+const OWN: &str = "bytes=100000-599999";
+
+#[test]
+fn q1_the_exact_interval_that_a_client_asked_for_is_split() {
+    for (asked, first, last, total) in [
+        (OWN, 100_000, 599_999, 1_000_000),
+        ("bytes=100000-", 100_000, 599_999, 600_000),
+        ("bytes=100000-999999999", 100_000, 599_999, 600_000),
+        ("bytes=-500000", 100_000, 599_999, 600_000),
+        ("bytes=-500000", 0, 499_999, 500_000),
+        ("bytes=-999999999", 0, 499_999, 500_000),
+        ("bytes=0-", 0, 499_999, 500_000),
+        (
+            "bytes=9000000000-",
+            9_000_000_000,
+            9_000_499_999,
+            9_000_500_000,
+        ),
+    ] {
+        let lines = format!("Content-Range: bytes {first}-{last}/{total}\r\n");
+        let (object, body) = own(asked, &lines).unwrap_or_else(|why| panic!("{asked}: {why:?}"));
+        assert_eq!(object.total, total, "{asked}");
+        assert_eq!((body.first, body.last), (first, last), "{asked}");
+    }
+}
+
+#[test]
+fn q1_a_reply_of_another_interval_than_asked_for_is_left_alone() {
+    for (asked, place) in [
+        // Beginning or end elsewhere, although the length is right.
+        (OWN, "99999-599998/1000000"),
+        (OWN, "100001-600000/1000000"),
+        // Shorter, longer.
+        (OWN, "100000-599998/1000000"),
+        (OWN, "100000-600000/1000000"),
+        // Not clipped where the object ends, or the end of another object.
+        ("bytes=100000-", "100000-599999/600001"),
+        ("bytes=100000-999999999", "100000-599999/600001"),
+        ("bytes=-500000", "100000-599999/600001"),
+        ("bytes=-500000", "99999-599998/600000"),
+        ("bytes=-400000", "100000-599999/600000"),
+        ("bytes=-600000", "100000-599999/600000"),
+        // Nothing of what was asked for.
+        ("bytes=700000-", "100000-599999/600000"),
+    ] {
+        let lines = format!("Content-Range: bytes {place}\r\n");
+        assert_eq!(
+            own(asked, &lines),
+            Err(Reason::ReplyPlace),
+            "{asked} {place}"
+        );
+    }
+    let unsatisfied = own(OWN, "Content-Range: bytes */1000000\r\n");
+    assert_eq!(unsatisfied, Err(Reason::ReplyPlace));
+    let head = format!("HTTP/1.1 206 P\r\nContent-Length: 500000\r\n{ETAG}\r\n");
+    let reply = parse(&head).unwrap().unwrap();
+    assert_eq!(
+        judge_reply(
+            &reply,
+            AskedRange::parse(OWN.as_bytes()),
+            b"/d",
+            &Accel::new()
+        ),
+        Err(Reason::ReplyPlace)
+    );
+}
+
+#[test]
+fn q1_a_content_range_of_another_form_is_not_read_at_all() {
+    for value in [
+        "bytes 100000-599999/*",
+        "bytes=100000-599999/1000000",
+        "bytes 100000-599999",
+        "bytes  100000-599999/1000000",
+        "bytes 100000 -599999/1000000",
+        "bytes 100000-1000000/1000000",
+        "bytes 599999-100000/1000000",
+        "Bytes 100000-599999/1000000",
+        "items 100000-599999/1000000",
+        "bytes 100000-599999/1000000, bytes 1-2/3",
+    ] {
+        let head = format!(
+            "HTTP/1.1 206 P\r\nContent-Range: {value}\r\nContent-Length: 500000\r\n{ETAG}\r\n"
+        );
+        assert_eq!(parse(&head), Err(ReplyRefused::ContentRange), "{value}");
+    }
+    let twice = "Content-Range: bytes 100000-599999/1000000\r\n".repeat(2);
+    let head = format!("HTTP/1.1 206 P\r\n{twice}Content-Length: 500000\r\n{ETAG}\r\n");
+    assert_eq!(parse(&head), Err(ReplyRefused::Repeated));
+}
+
+#[test]
+fn q1_other_statuses_than_206_to_a_clients_range_are_left_alone() {
+    for status in [
+        "416 No",
+        "404 No",
+        "302 Found",
+        "304 No",
+        "503 Busy",
+        "201 C",
+    ] {
+        let said = own_with_status(status, OWN, "");
+        assert_eq!(said, Err(Reason::ReplyStatus), "{status}");
+    }
+    // RFC 9110 section 14.2: "A server MAY ignore the Range header field."
+    let whole = own_with_status("200 OK", OWN, "Content-Length: 1000000\r\n");
+    assert_eq!(whole, Err(Reason::ReplyRangeIgnored));
+    // Nobody asked for a part.
+    let head = format!(
+        "HTTP/1.1 206 P\r\nContent-Range: bytes 0-499999/500000\r\nContent-Length: 500000\r\n{ETAG}\r\n"
+    );
+    let reply = parse(&head).unwrap().unwrap();
+    assert_eq!(
+        judge_reply(&reply, None, b"/download", &Accel::new()),
+        Err(Reason::ReplyStatus)
+    );
+}
+
+#[test]
+fn q1_a_206_is_judged_as_strictly_as_a_200() {
+    for (lines, reason) in [
+        ("Content-Length: 499999\r\n", Reason::ReplyLength),
+        ("Content-Length: 500001\r\n", Reason::ReplyLength),
+        ("Content-Length: 1000000\r\n", Reason::ReplyLength),
+        ("Transfer-Encoding: chunked\r\n", Reason::ReplyChunked),
+        ("Content-Encoding: gzip\r\n", Reason::ReplyCoded),
+        (
+            "Content-Type: multipart/byteranges; boundary=x\r\n",
+            Reason::ReplyMultipart,
+        ),
+        ("Content-Type: text/html\r\n", Reason::ReplyType),
+        ("ETag: W/\"a\"\r\n", Reason::ReplyWeakEtag),
+        ("ETag: \"a,b\"\r\n", Reason::ReplyOddEtag),
+        ("Accept-Ranges: none\r\n", Reason::ReplyNoRanges),
+        ("Cache-Control: private\r\n", Reason::ReplyPrivate),
+        ("Cache-Control: no-store\r\n", Reason::ReplyPrivate),
+        ("Set-Cookie: a=b\r\n", Reason::ReplyCookie),
+        ("Vary: Cookie\r\n", Reason::ReplyVary),
+        ("Alt-Svc: h2\r\n", Reason::ReplyUpgrade),
+    ] {
+        assert_eq!(own(OWN, lines), Err(reason), "{lines}");
+    }
+    let judge = |head: &str| {
+        let reply = parse(head).unwrap().unwrap();
+        judge_reply(
+            &reply,
+            AskedRange::parse(OWN.as_bytes()),
+            b"/download",
+            &Accel::new(),
+        )
+    };
+    const PLACE: &str = "Content-Range: bytes 100000-599999/1000000\r\n";
+    let no_length = format!("HTTP/1.1 206 P\r\n{PLACE}{ETAG}\r\n");
+    assert_eq!(judge(&no_length), Err(Reason::ReplyNoLength));
+    let nameless = format!("HTTP/1.1 206 P\r\n{PLACE}Content-Length: 500000\r\n\r\n");
+    assert_eq!(judge(&nameless), Err(Reason::ReplyNoValidator));
+    let old = format!("HTTP/1.0 206 P\r\n{PLACE}Content-Length: 500000\r\n{ETAG}\r\n");
+    assert_eq!(judge(&old), Err(Reason::ReplyVersion));
+}
+
+#[test]
+fn q1_the_threshold_is_the_intervals_not_the_objects() {
+    let threshold = Accel::new().threshold_bytes;
+    let says = |length: u64| {
+        let last = 100_000 + length - 1;
+        let lines =
+            format!("Content-Range: bytes 100000-{last}/90000000\r\nContent-Length: {length}\r\n");
+        own(&format!("bytes=100000-{last}"), &lines)
+    };
+    assert_eq!(says(threshold - 1), Err(Reason::ReplySmall));
+    assert!(says(threshold).is_ok());
+}
+
+#[test]
+fn q1_without_a_range_of_the_clients_the_whole_object_is_the_body() {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {KIB_512}\r\n{ETAG}\r\n");
+    let reply = parse(&head).unwrap().unwrap();
+    let (object, body) = judge_reply(&reply, None, b"/download", &Accel::new()).unwrap();
+    assert_eq!(object.total, KIB_512);
+    assert_eq!((body.first, body.last), (0, KIB_512 - 1));
+}
+
+proptest! {
+    /// Of all intervals near the one that an object has of the client's, exactly that one is taken.
+    #[test]
+    fn q1_only_the_interval_asked_for_is_taken(
+        total in 300_000u64..1_000_000,
+        first in 0u64..1_200_000,
+        length in 1u64..1_200_000,
+        form in 0u8..3,
+        bent in (-2i64..3, -2i64..3, -2i64..3),
+    ) {
+        let asked = match form {
+            0 => format!("bytes={first}-{}", first + length - 1),
+            1 => format!("bytes={first}-"),
+            _ => format!("bytes=-{length}"),
+        };
+        let (from, to) = match form {
+            0 => (first, (first + length).min(total)),
+            1 => (first, total),
+            _ => (total.saturating_sub(length), total),
+        };
+        prop_assume!(from < to && to - from > 262_144 + 2);
+        let moved = |value: u64, by: i64| value.checked_add_signed(by);
+        let (Some(said_first), Some(said_end), Some(said_total)) =
+            (moved(from, bent.0), moved(to, bent.1), moved(total, bent.2))
+        else {
+            return Ok(());
+        };
+        prop_assume!(said_end <= said_total);
+        let lines = format!(
+            "Content-Range: bytes {said_first}-{}/{said_total}\r\nContent-Length: {}\r\n",
+            said_end - 1,
+            said_end - said_first,
+        );
+        // What the object would have of it if it were as long as the reply says.
+        let (right_from, right_to) = match form {
+            0 => (first, (first + length).min(said_total)),
+            1 => (first, said_total),
+            _ => (said_total.saturating_sub(length), said_total),
+        };
+        let verdict = own(&asked, &lines);
+        if (said_first, said_end) == (right_from, right_to) {
+            let (object, body) = verdict.unwrap();
+            prop_assert_eq!(object.total, said_total);
+            prop_assert_eq!((body.first, body.last), (said_first, said_end - 1));
+        } else {
+            prop_assert_eq!(verdict, Err(Reason::ReplyPlace));
+        }
+    }
+}
+
 #[test]
 fn plain_text_is_what_its_path_names() {
     let head = format!(

@@ -242,6 +242,23 @@ mod tests {
     }
 
     #[test]
+    fn q1_no_request_for_a_part_repeats_the_clients_own_range() {
+        const HEAD: &[u8] = b"GET /a.bin HTTP/1.1\r\nHost: h\r\nrange: bytes=5-\r\n\r\n";
+        let request = match classify(HEAD, &Accel::new(), 80) {
+            Outcome::Candidate(request) => request,
+            other => panic!("{other:?}"),
+        };
+        let mut out = [0; 1024];
+        let range = ByteRange::new(70, 79).unwrap();
+        let wanted = "GET /a.bin HTTP/1.1\r\nHost: h\r\nConnection: keep-alive\r\n\
+                      Range: bytes=70-79\r\n\r\n";
+        let written = write_get(&mut out, &request, HEAD, range, None);
+        assert_eq!(text(&out, written), wanted);
+        let written = write_peer_get(&mut out, &PeerRequest::of(&request, HEAD), range, None);
+        assert_eq!(text(&out, written), wanted);
+    }
+
+    #[test]
     fn d10_a_neighbour_cannot_put_a_line_into_the_request() {
         let good = PeerRequest {
             host: "h",
