@@ -454,7 +454,7 @@ pub fn reply(rules: &[Rule], request: &Request, source: Ipv4Address, number: u32
 
 /// The one interval of a Range field, end exclusive: `None` when the field is to be ignored, `Err` when it
 /// cannot be satisfied.
-fn asked_range(value: &str, size: u64) -> Option<Result<(u64, u64), ()>> {
+pub(super) fn asked_range(value: &str, size: u64) -> Option<Result<(u64, u64), ()>> {
     let (first, last) = value.strip_prefix("bytes=")?.split_once('-')?;
     let (from, to) = match (first.trim(), last.trim()) {
         ("", suffix) => {

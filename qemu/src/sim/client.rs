@@ -11,7 +11,7 @@ use smoltcp::wire::{
     TcpOption, TcpPacket,
 };
 
-use super::behaviour::Object;
+use super::behaviour::{Object, Request, asked_range};
 use super::content;
 use super::ether::{Ether, IpQueues};
 use super::oddity::{Odd, Oddity};
@@ -46,6 +46,13 @@ impl Ask {
             object: Object::parse(&target).expect("a target made here is well-formed"),
         }
     }
+
+    /// The interval of the object that it asks for, end exclusive; `None` when it asks for the whole or for nothing
+    /// that the object has.
+    pub fn interval(&self) -> Option<(u64, u64)> {
+        let range = Request::parse(&self.raw)?.range?;
+        asked_range(&range, self.object.size)?.ok()
+    }
 }
 
 /// How a client ends its connection.
@@ -57,6 +64,8 @@ pub enum Ending {
     HalfClose,
     /// RST after this many body bytes.
     AbortAfter(u64),
+    /// RST so many µs after the connection was asked for, whatever has come.
+    AbortAt(u64),
     /// FIN in the middle, after this many body bytes; what comes later is answered with RST, as a kernel does
     /// for a program that has gone.
     CloseAfter(u64),
@@ -414,15 +423,26 @@ impl Fetch {
             return None;
         };
         let socket = sockets.get_mut::<tcp::Socket<'_>>(handle);
-        if socket.state() == tcp::State::SynSent {
+        let abort_due = match self.plan.ending {
+            Ending::AbortAt(after_us) => Some(self.plan.start_us + after_us),
+            Ending::Close | Ending::HalfClose | Ending::AbortAfter(_) | Ending::CloseAfter(_) => {
+                None
+            }
+        };
+        if abort_due.is_some_and(|at| at <= now_us) {
+            socket.abort();
+            self.leave(now_us, 0);
             return None;
+        }
+        if socket.state() == tcp::State::SynSent {
+            return abort_due;
         }
         let write_due = self.write(now_us, socket);
         let read_due = self.read(now_us, socket);
         if self.handle.is_none() {
             return Some(now_us);
         }
-        earliest(write_due, read_due)
+        earliest(earliest(write_due, read_due), abort_due)
     }
 
     fn connect(
@@ -608,12 +628,20 @@ impl Fetch {
             _ if wrong => socket.abort(),
             Ending::AbortAfter(after) if bytes >= after => socket.abort(),
             Ending::CloseAfter(after) if bytes >= after => socket.close(),
-            Ending::Close | Ending::HalfClose | Ending::AbortAfter(_) | Ending::CloseAfter(_) => {
-                return;
-            }
+            Ending::Close
+            | Ending::HalfClose
+            | Ending::AbortAfter(_)
+            | Ending::AbortAt(_)
+            | Ending::CloseAfter(_) => return,
         }
+        let unread = socket.recv_queue();
+        self.leave(now_us, unread);
+    }
+
+    /// The client has gone by its own plan.
+    fn leave(&mut self, now_us: u64, unread: usize) {
         self.closed = true;
-        self.left_unread = socket.recv_queue();
+        self.left_unread = unread;
         if let Some(outcome) = self.outcomes.last_mut() {
             outcome.end_us = Some(now_us);
             if outcome.end == End::Open {
@@ -780,7 +808,7 @@ fn read_head(head: &str, ask: &Ask) -> Result<(u16, Framing, BodyCheck), String>
     let mut length = None;
     let mut chunked = false;
     let mut etag = None;
-    let mut from = 0;
+    let mut place = None;
     for line in lines.filter(|line| !line.is_empty()) {
         let (name, value) = line
             .split_once(": ")
@@ -789,15 +817,20 @@ fn read_head(head: &str, ask: &Ask) -> Result<(u16, Framing, BodyCheck), String>
             "Content-Length" => length = value.parse::<u64>().ok(),
             "Transfer-Encoding" => chunked = value == "chunked",
             "ETag" => etag = Some(value.trim_start_matches("W/").trim_matches('"')),
-            "Content-Range" => {
-                let first = value
-                    .strip_prefix("bytes ")
-                    .and_then(|value| value.split('-').next())
-                    .and_then(|first| first.parse::<u64>().ok());
-                from = first.unwrap_or(0);
-            }
+            "Content-Range" => place = Some(value),
             _ => {}
         }
+    }
+    let mut from = 0;
+    if status == 206 {
+        let (first, end) = ask
+            .interval()
+            .ok_or_else(|| format!("206 {place:?} to a request for no part"))?;
+        let wanted = format!("bytes {first}-{}/{}", end - 1, ask.object.size);
+        if place != Some(wanted.as_str()) || length != Some(end - first) {
+            return Err(format!("{place:?} of {length:?} bytes, not {wanted:?}"));
+        }
+        from = first;
     }
     let version = etag
         .and_then(|tag| tag.rsplit('-').next())

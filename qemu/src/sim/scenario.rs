@@ -86,6 +86,28 @@ fn resize(setup: &mut Setup, size: u64) {
     }
 }
 
+/// How often a client seeks.
+const SEEKS: u64 = 100;
+
+/// The client asks for a range of its own: three of four times one that is worth splitting, else any.
+fn own_range(setup: &mut Setup, rng: &mut Rng) {
+    let size = 600_000 + rng.below(1_400_000);
+    let len = match rng.below(4) {
+        0 => 1 + rng.below(size),
+        _ => 500_000 + rng.below(size - 500_000),
+    };
+    let from = rng.below(size - len + 1);
+    let fields = match rng.below(4) {
+        0 => format!("Range: bytes={from}-{}\r\n", from + len - 1),
+        // Past the object's end: clipped.
+        1 => format!("Range: bytes={}-{}\r\n", size - len, 2 * size),
+        2 => format!("Range: bytes={}-\r\n", size - len),
+        _ => format!("Range: bytes=-{len}\r\n"),
+    };
+    let ask = Ask::get(setup.seed % 1_000, size, "film.mp4", &fields);
+    first_plan(setup).asks[0] = ask;
+}
+
 fn first_plan(setup: &mut Setup) -> &mut FetchPlan {
     &mut setup.clients[0][0]
 }
@@ -716,16 +738,97 @@ pub const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "own-range",
-        note: "Q1: the client asks for a range itself",
+        note: "Q1: the client asks for a range itself, in every form",
+        apply: own_range,
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "own-range-ignored",
+        note: "Q1: the origin answers the client's range with the whole",
         apply: |setup, rng| {
-            let size = 300_000 + rng.below(700_000);
-            let from = rng.below(size / 2);
-            let to = from + rng.below(size - from);
-            let fields = format!("Range: bytes={from}-{to}\r\n");
-            let ask = Ask::get(setup.seed % 1_000, size, "film.mp4", &fields);
-            first_plan(setup).asks[0] = ask;
+            own_range(setup, rng);
+            origin_does(setup, Behaviour::IgnoreRange { announce: true });
         },
         allow: Allow::Whole,
+    },
+    Fault {
+        name: "own-range-ignored-b",
+        note: "Q1: the client's range, and the neighbour's ranges are ignored",
+        apply: |setup, rng| {
+            own_range(setup, rng);
+            origin_does_to_b(setup, Behaviour::IgnoreRange { announce: true });
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "own-range-cut",
+        note: "Q1: the client's range, and the air or the neighbour's line is cut midway",
+        apply: |setup, rng| {
+            own_range(setup, rng);
+            let at = 200_000 + rng.below(SECOND);
+            let cuts = match rng.below(2) {
+                0 => [(0, Wire::Air), (1, Wire::Air)],
+                _ => [(1, Wire::WanUp), (1, Wire::WanDown)],
+            };
+            for (index, wire) in cuts {
+                let shape = Shape {
+                    up: false,
+                    ..setup.lines[index].air
+                };
+                setup.acts.push((at, Act::Line(index, wire, shape)));
+            }
+        },
+        allow: Allow::Whole,
+    },
+    Fault {
+        name: "own-range-changed",
+        note: "Q1, O11: the client's range, and the object is replaced after some requests",
+        apply: |setup, rng| {
+            own_range(setup, rng);
+            let from = 1 + rng.below(6) as u32;
+            let act = Behaviour::NewVersion;
+            setup.origin.rules.push(Rule::between(from, u32::MAX, act));
+        },
+        allow: Allow::WholeOrCut,
+    },
+    Fault {
+        name: "own-range-reset",
+        note: "Q1, K2: the origin resets the connection on which the client asked for a range",
+        apply: |setup, rng| {
+            own_range(setup, rng);
+            let act = Behaviour::RstAfter(rng.below(400_000));
+            setup.origin.rules.push(Rule::between(0, 1, act));
+        },
+        allow: Allow::WholeOrCut,
+    },
+    Fault {
+        name: "seeks",
+        note: "Q13: 100 times in 10 s the client aborts and asks for another range of the same film",
+        apply: |setup, rng| {
+            let size = 20_000_000;
+            let first = first_plan(setup).clone();
+            setup.clients[0].clear();
+            for number in 0..SEEKS {
+                let len = 300_000 + rng.below(1_200_000);
+                let from = rng.below(size - len);
+                let fields = match number % 2 {
+                    0 => format!("Range: bytes={from}-\r\n"),
+                    _ => format!("Range: bytes={from}-{}\r\n", from + len - 1),
+                };
+                let mut plan = first.clone();
+                plan.start_us += number * 10 * SECOND / SEEKS;
+                plan.asks = vec![Ask::get(setup.seed % 1_000, size, "film.mp4", &fields)];
+                // Now before the reply, now long after it.
+                plan.ending = Ending::AbortAt(20_000 + rng.below(SECOND / 2));
+                setup.clients[0].push(plan);
+            }
+            let fields = "Range: bytes=-1200000\r\n";
+            let mut plan = first;
+            plan.start_us += 10 * SECOND;
+            plan.asks = vec![Ask::get(setup.seed % 1_000, size, "film.mp4", fields)];
+            setup.clients[0].push(plan);
+        },
+        allow: Allow::Prefix,
     },
     Fault {
         name: "post",

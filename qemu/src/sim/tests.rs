@@ -12,6 +12,8 @@ use super::world::TraceTo;
 use crate::line::{Pipe, Shape};
 use firmware::settings::Probe;
 
+mod ranges;
+
 const ORIGIN: Ipv4Address = Ipv4Address::new(198, 51, 100, 10);
 
 /// A client directly on an internet line; until it is done or the limit.
