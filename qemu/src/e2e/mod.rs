@@ -13,6 +13,7 @@ mod oracle;
 mod origins;
 mod plain;
 mod programs;
+mod ranges;
 mod router;
 mod scenarios;
 mod upgrade;
@@ -71,6 +72,7 @@ pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
         router::SCENARIOS,
         programs::SCENARIOS,
         plain::SCENARIOS,
+        ranges::SCENARIOS,
         scenarios::SCENARIOS,
         console::SCENARIOS,
         hostile::SCENARIOS,
