@@ -4,7 +4,7 @@
 //! figures in [`budget`](crate::budget). Each requirement, how it is met and which test shows it:
 //! the header of `router/tests/requirements.rs`.
 //! Units: ports, bytes, [`Duration`]s by name.
-//! Budget: about 210 bytes × `FLOWS`, 6 bytes × `FLOW_BUCKETS`; see also [`nat`] and the wheel.
+//! Budget: about 250 bytes × `FLOWS`, 6 bytes × `FLOW_BUCKETS`; see also [`nat`] and the wheel.
 //!
 //! An entry joins two pairs of ends: what its client on the LAN says ([`FlowKey`]) and what the
 //! far end says ([`ReplyKey`]). They come to be in three ways:

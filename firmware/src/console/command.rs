@@ -124,7 +124,8 @@ within a minute are one entry), text.
         summary: "the last downloads: accelerated, or why not",
         more: "\
 Seconds ago, the reason or what help there was, what was asked for. Help: time
-taken, bytes by the own line and by each neighbour; with --kv also ms saved.
+taken, by the own line, by each neighbour. With --kv: ms taken, ms saved, bytes
+by the own line, bytes by each of four neighbours.
 ",
         follow: KV,
     },

@@ -136,7 +136,9 @@ impl Accelerator<'_> {
         };
         match place {
             Place::Again if is_ordinary => None,
-            Place::Next if is_ordinary => self.on_watched(now, id, packet, frame, lent),
+            Place::Next if is_ordinary && lent.settings.accel.probe == Probe::Reply => {
+                self.on_watched(now, id, packet, frame, lent)
+            }
             Place::Again | Place::Next | Place::Astray => {
                 self.leave(lent.table, id, exchange::Verdict::LostTrack);
                 None

@@ -302,13 +302,10 @@ fn write_download(out: &mut dyn Write, kv: bool, now: Instant, download: &Downlo
     if kv {
         write!(
             out,
-            "why={ago} {what} accelerated took_ms={took_ms} saved_ms={saved_ms}"
+            "why={ago} {what} accelerated {took_ms} {saved_ms} {own}"
         )?;
-        write!(out, " uplink={own}")?;
-        for (index, bytes) in help.peer_bytes.iter().enumerate() {
-            if *bytes > 0 {
-                write!(out, " peer{index}={bytes}")?;
-            }
+        for bytes in help.peer_bytes {
+            write!(out, " {bytes}")?;
         }
         return writeln!(out);
     }

@@ -8,6 +8,7 @@
 mod console;
 mod crash;
 mod hostile;
+mod keep;
 mod numbers;
 mod oracle;
 mod origins;
@@ -72,6 +73,7 @@ pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
         programs::SCENARIOS,
         plain::SCENARIOS,
         scenarios::SCENARIOS,
+        keep::SCENARIOS,
         console::SCENARIOS,
         hostile::SCENARIOS,
         crash::SCENARIOS,

@@ -241,6 +241,13 @@ fn a_probe_of_its_own_follows_nothing() {
     flow.bench.router.settings = settings;
     flow.say(GET);
     assert_eq!(flow.stage(), Stage::Plain);
+    // Nor goes on with one that was followed until the setting changed.
+    let mut flow = Followed::new();
+    flow.say(GET);
+    flow.answer(REPLY);
+    flow.bench.router.settings = settings;
+    flow.say(GET);
+    assert_eq!((flow.stage(), flow.seen()), (Stage::Plain, 1));
 }
 
 #[test]
