@@ -385,6 +385,9 @@ pub const RACE_RAISE_BYTES: u64 = 32 * 1024;
 /// The window that an origin is told before its reply is seen, bytes: the most that a SYN can say, and more than any
 /// origin sends at first.
 pub const HANDSHAKE_WINDOW_MAX: u64 = 65_535;
+/// The longest reply behind which the next request of a connection is looked for, bytes: a quarter of the sequence
+/// space, so that positions before and behind its end are never mistaken for each other.
+pub const FOLLOW_BYTES_MAX: u64 = 1 << 30;
 /// A flow without a whole request, or without a reply, is left alone after this: origins that think longer exist, but
 /// their exchange's place is worth more.
 pub const LISTEN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -397,10 +400,12 @@ pub const RACE_OWN_ROUND_TRIPS: u64 = 5;
 /// From a request to its reply is taken for a round trip, but no more than this, µs: an origin that thinks must not move
 /// the cut away.
 pub const RACE_RTT_US_MAX: u64 = 400_000;
-/// Host and path of a declined download that `why` shows, bytes: what an 80-column row has room for.
+/// Path of a download that `why` shows, bytes: what an 80-column row has room for.
 pub const WHY_TEXT_BYTES: usize = 64;
-/// Declined downloads remembered for `why`: half a screen.
+/// Downloads remembered for `why`: half a screen.
 pub const DECLINED_DOWNLOADS_MAX: usize = 8;
+/// Clients whose help is counted: as many hosts as a home has; the one idle longest gives way.
+pub const SAVED_CLIENTS_MAX: usize = 32;
 /// Segments sent to one client or neighbour a call: a quarter of a port's ring, so that other flows find room.
 pub const SEND_BURST_MAX: usize = 16;
 /// The router's own streams add to a port's queue only while fewer frames wait there, so that a frame of somebody else

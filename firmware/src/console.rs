@@ -109,7 +109,8 @@ pub trait Host {
     /// Writes row `at` of a table, or the first one behind it, with its line end, and gives the number of the
     /// row after it; `None`, and nothing written, when there is none. Work of a call is bounded.
     ///
-    /// Only asked for [`Table::Flows`], [`Table::Leases`], [`Table::Links`], [`Table::Log`] and [`Table::Why`].
+    /// Only asked for [`Table::Flows`], [`Table::Leases`], [`Table::Links`], [`Table::Log`], [`Table::Why`] and
+    /// [`Table::Saved`].
     fn write_row(&self, table: Table, kv: bool, at: u32, out: &mut dyn Write) -> Option<u32>;
 
     /// Begins a series of echo requests; what comes of it is told by [`Self::ping_report`].

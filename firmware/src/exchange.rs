@@ -27,7 +27,9 @@
 //! Budget: below 24 KiB an exchange (asserted), [`EXCHANGES_MAX`] of them, and the blocks it guarantees itself.
 
 mod flow;
+pub(crate) mod framing;
 mod racing;
+mod saved;
 mod slot;
 mod stitching;
 mod why;
@@ -37,14 +39,15 @@ use smoltcp::time::Instant;
 
 pub use flow::{ClientSegment, Decision, Ends, Flow, Outcome, Outgoing, Reply, Way};
 use racing::Step;
+pub use saved::{Account, Saved};
 use slot::{Exchange, State};
-pub use why::{Declined, Why};
+pub use why::{Download, Help, Said, Verdict, Verdicts, Why};
 
 use crate::budget::{
-    DECLINED_DOWNLOADS_MAX, EXCHANGE_HOLD_MAX, EXCHANGES_MAX, LINK_FAILURES_MAX, LINK_STALL,
-    REQUEST_BYTES_MAX, STALL_DOUBLINGS_MAX, WINDOW_BLOCKS,
+    EXCHANGE_HOLD_MAX, EXCHANGES_MAX, HANDSHAKE_WINDOW_MAX, LINK_FAILURES_MAX, LINK_STALL,
+    PEERS_MAX, REQUEST_BYTES_MAX, STALL_DOUBLINGS_MAX, WINDOW_BLOCKS,
 };
-use crate::classify::{self, REASONS};
+use crate::classify;
 use crate::fetch::response::{ReplyHead, judge_probe, judge_reply};
 use crate::fetch::{self, Failure};
 use crate::links::peer::{self, Peer};
@@ -130,11 +133,11 @@ impl ExchangeId {
 pub struct Exchanges<'m> {
     slots: &'m mut [Exchange],
     outcomes: Vec<(Flow, Outcome), { EXCHANGES_MAX * 2 }>,
-    declined: heapless::Deque<Declined, DECLINED_DOWNLOADS_MAX>,
+    verdicts: Verdicts,
+    saved: Saved,
     /// Rates measured by earlier exchanges, bytes/s.
     rates: [u64; LINKS_MAX],
     counts: crate::counters::Counts<Counter>,
-    reasons: crate::counters::Counts<crate::classify::Reason, REASONS>,
 }
 
 const _: () = assert!(core::mem::size_of::<Exchange>() <= 24 * 1024);
@@ -169,10 +172,10 @@ impl<'m> Exchanges<'m> {
         Self {
             slots: slots.0.as_mut_slice(),
             outcomes: Vec::new(),
-            declined: heapless::Deque::new(),
+            verdicts: Verdicts::new(),
+            saved: Saved::new(),
             rates: [0; LINKS_MAX],
             counts: crate::counters::Counts::new(),
-            reasons: crate::counters::Counts::new(),
         }
     }
 
@@ -181,19 +184,24 @@ impl<'m> Exchanges<'m> {
         &self.counts
     }
 
-    /// How often each reason left a request alone.
-    pub fn reasons(&self) -> &crate::counters::Counts<crate::classify::Reason, REASONS> {
-        &self.reasons
+    /// What became of requests.
+    pub const fn verdicts(&self) -> &Verdicts {
+        &self.verdicts
+    }
+
+    /// A connection is not looked at any more, without a request.
+    pub fn note_flow(&mut self, verdict: Verdict) {
+        self.verdicts.note_flow(verdict);
+    }
+
+    /// What neighbours brought and saved.
+    pub const fn saved(&self) -> &Saved {
+        &self.saved
     }
 
     /// Rates measured by the last exchanges, bytes/s; zero while unknown.
     pub fn rates(&self) -> &[u64; LINKS_MAX] {
         &self.rates
-    }
-
-    /// Declined downloads, oldest first.
-    pub fn declined(&self) -> impl Iterator<Item = &Declined> {
-        self.declined.iter()
     }
 
     /// Exchanges that hold anything.
@@ -219,10 +227,11 @@ impl<'m> Exchanges<'m> {
         self.slots[id.index()].window_to_origin(ack, window)
     }
 
-    /// Looks at the first payload of a request on a watched flow; `Some` when an exchange begins. The segment is kept
-    /// unless the exchange [`passes`](Self::passes).
+    /// Looks at the first payload of a request on a watched flow; an exchange begins unless it is left alone. The segment
+    /// is kept unless the exchange [`passes`](Self::passes).
     ///
-    /// On `None` the flow is plain from now on and the segment goes on unchanged.
+    /// # Errors
+    /// Why the request is left alone: the segment goes on unchanged.
     #[expect(
         clippy::too_many_arguments,
         reason = "what it looks at, what decides, what it takes"
@@ -236,21 +245,21 @@ impl<'m> Exchanges<'m> {
         peer_is_up: bool,
         stack: &mut Stack<'_>,
         pool: &mut Pool<'_>,
-    ) -> Option<ExchangeId> {
+    ) -> Result<ExchangeId, Why> {
         self.counts.bump(Counter::Seen);
         // Most flows are decided by their first segment and never take a slot.
         let verdict = classify::classify(payload, accel, flow.ends.origin.1);
         if let classify::Outcome::Plain(reason) = verdict {
-            self.decline(now, payload, Why::Plain(reason));
-            return None;
+            self.verdicts.decline(now, payload, Why::Plain(reason));
+            return Err(Why::Plain(reason));
         }
         if !peer_is_up {
-            self.decline(now, payload, Why::NoPeer);
-            return None;
+            self.verdicts.decline(now, payload, Why::NoPeer);
+            return Err(Why::NoPeer);
         }
         if flow.is_tiny() {
-            self.decline(now, payload, Why::TinySegments);
-            return None;
+            self.verdicts.decline(now, payload, Why::TinySegments);
+            return Err(Why::TinySegments);
         }
         let same_origin =
             |slot: &Exchange| slot.state == State::Free && slot.fetch.remote() == flow.ends.origin;
@@ -262,76 +271,44 @@ impl<'m> Exchanges<'m> {
             .or_else(|| self.slots.iter().position(free));
         let Some(at) = at else {
             self.counts.bump(Counter::NoRoom);
-            self.decline(now, payload, Why::NoRoom);
-            return None;
+            self.verdicts.decline(now, payload, Why::NoRoom);
+            return Err(Why::NoRoom);
         };
         let slot = &mut self.slots[at];
         if accel.probe == Probe::Reply {
             slot.begin(now, flow, 0);
             slot.state = State::Listening;
             if let Err(why) = slot.collect(payload, accel) {
-                self.decline(now, payload, why);
+                self.verdicts.decline(now, payload, why);
                 self.slots[at].rest(now, stack, pool, &mut []);
-                return None;
+                return Err(why);
             }
             self.slots[at].listen(now);
-            return Some(ExchangeId(at as u8));
+            return Ok(ExchangeId(at as u8));
         }
         let window = WINDOW_BLOCKS
             .into_iter()
             .find(|&blocks| slot.extents.guarantee(pool, blocks).is_ok());
         let Some(window_blocks) = window else {
             self.counts.bump(Counter::NoRoom);
-            self.decline(now, payload, Why::NoRoom);
-            return None;
+            self.verdicts.decline(now, payload, Why::NoRoom);
+            return Err(Why::NoRoom);
         };
         slot.begin(now, flow, window_blocks);
         self.counts.bump(Counter::Held);
         match slot.collect(payload, accel) {
             Ok(()) => {}
             Err(why) => {
-                self.decline(now, payload, why);
+                self.verdicts.decline(now, payload, why);
                 self.slots[at].rest(now, stack, pool, &mut []);
-                return None;
+                return Err(why);
             }
         }
         let slot = &mut self.slots[at];
         if slot.request.is_some() {
             slot.probe(now, stack);
         }
-        Some(ExchangeId(at as u8))
-    }
-
-    fn decline(&mut self, now: Instant, head: &[u8], why: Why) {
-        if let Why::Plain(reason) = why {
-            self.reasons.bump(reason);
-        }
-        // Requests that are no GET are not worth a line.
-        if !head.starts_with(b"GET ") {
-            return;
-        }
-        defmt::debug!("declined: {}", why);
-        let mut what = heapless::String::new();
-        let target = head[4..]
-            .split(|&byte| byte == b' ' || byte == b'\r')
-            .next()
-            .unwrap_or_default();
-        for &byte in target.iter().take(what.capacity()) {
-            let _fits = what
-                .push(if byte.is_ascii_graphic() {
-                    byte as char
-                } else {
-                    '?'
-                })
-                .is_ok();
-        }
-        if self.declined.is_full() {
-            self.declined.pop_front();
-        }
-        let _fits = self
-            .declined
-            .push_back(Declined { at: now, what, why })
-            .is_ok();
+        Ok(ExchangeId(at as u8))
     }
 
     /// Takes a segment that the client sent on a flow with an exchange.
@@ -809,6 +786,9 @@ impl<'m> Exchanges<'m> {
         let peers_up = shared.peers.iter().filter(|peer| peer.is_up()).count() as u64;
         let slot = &mut self.slots[id.index()];
         let Some(request) = slot.request else { return };
+        // Should it be left alone: where the next request will begin.
+        slot.reply_bytes = framing::reply_bytes(head, false)
+            .filter(|_| !request.close && usize::from(request.head_len) == slot.held.len());
         let target = request.target.of(&slot.held);
         let judged = if peers_up == 0 || !http::peer_may_see(target) {
             Err(Why::NoPeer)
@@ -901,17 +881,32 @@ impl<'m> Exchanges<'m> {
     /// Gives up to help: the origin sends the rest, and is told first what the client takes.
     fn leave(&mut self, now: Instant, id: ExchangeId, why: Why, shared: &mut Shared<'_, '_>) {
         let slot = &mut self.slots[id.index()];
+        match why {
+            // Something else is under way on the connection.
+            Why::Interrupted | Why::Pipelined | Why::AddressChanged => slot.reply_bytes = None,
+            Why::Plain(_)
+            | Why::NoPeer
+            | Why::TinySegments
+            | Why::Late
+            | Why::Line(_)
+            | Why::NoRoom
+            | Why::TooLate
+            | Why::NoHelp => {}
+        }
         if slot.state == State::Racing {
             self.counts.bump(Counter::Left);
         }
         if slot.state != State::Leaving {
-            let mut head = [0; 80];
-            let len = slot.held.len().min(head.len());
-            head[..len].copy_from_slice(&slot.held[..len]);
-            self.decline(now, &head[..len], why);
+            self.verdicts.decline(now, &slot.held, why);
+            slot.flow.verdict = Verdict::Declined(why);
         }
-        let slot = &mut self.slots[id.index()];
-        slot.owe_window(now);
+        // A reply that may come whole as it is needs no word.
+        let fits = slot
+            .reply_bytes
+            .is_some_and(|bytes| u64::from(bytes) <= HANDSHAKE_WINDOW_MAX);
+        if !fits {
+            slot.owe_window(now);
+        }
         if slot.race.tell_at.is_some() {
             slot.drop_help(now, shared.stack, shared.pool, shared.peers);
             slot.state = State::Leaving;
@@ -920,10 +915,17 @@ impl<'m> Exchanges<'m> {
         }
     }
 
-    /// The flow is plain from now on, as it stands.
+    /// The flow is plain from now on, as it stands; where the reply's end is known, the next request is looked at.
     fn pass(&mut self, now: Instant, id: ExchangeId, shared: &mut Shared<'_, '_>) {
         let slot = &mut self.slots[id.index()];
-        let outcome = (slot.flow, Outcome::Passed);
+        let outcome = match slot.reply_bytes {
+            Some(reply_bytes) => Outcome::Answered {
+                request_bytes: slot.held.len() as u32,
+                reply_bytes,
+            },
+            None => Outcome::Passed,
+        };
+        let outcome = (slot.flow, outcome);
         slot.rest(now, shared.stack, shared.pool, shared.peers);
         self.push_outcome(outcome);
     }
@@ -940,11 +942,8 @@ impl<'m> Exchanges<'m> {
         let slot = &mut self.slots[id.index()];
         slot.send_held(now, way);
         self.counts.bump(Counter::Released);
-        let mut head = [0; 80];
-        let len = slot.held.len().min(head.len());
-        head[..len].copy_from_slice(&slot.held[..len]);
-        self.decline(now, &head[..len], why);
-        let slot = &mut self.slots[id.index()];
+        self.verdicts.decline(now, &slot.held, why);
+        slot.flow.verdict = Verdict::Declined(why);
         let request_bytes = slot.held.len() as u32;
         let outcome = (slot.flow, Outcome::Plain { request_bytes });
         slot.rest(now, shared.stack, shared.pool, shared.peers);
@@ -1010,6 +1009,13 @@ impl<'m> Exchanges<'m> {
                 self.rates[link] = rate;
             }
         }
+        let help = slot.help(self.rates[LinkId::UPLINK.index()]);
+        self.verdicts.accelerate(now, &slot.held, help);
+        let client = slot.flow.ends.client.0;
+        let address = |at: usize| shared.peers.get(at).and_then(Peer::address);
+        let peers: [_; PEERS_MAX] = core::array::from_fn(address);
+        self.saved.add(now, client, peers, &help);
+        slot.flow.verdict = Verdict::Accelerated;
         let outcome = (slot.flow, outcome);
         slot.rest(now, shared.stack, shared.pool, shared.peers);
         self.push_outcome(outcome);
@@ -1024,6 +1030,21 @@ impl<'m> Exchanges<'m> {
     /// Ends every exchange without a word to anybody: their flows are gone.
     pub fn forget_all(&mut self, now: Instant, shared: &mut Shared<'_, '_>) {
         for slot in self.slots.iter_mut() {
+            match slot.state {
+                // Of one that leaves it is said already.
+                State::Free | State::Leaving => {}
+                State::Listening
+                | State::Racing
+                | State::Collecting
+                | State::Probing { .. }
+                | State::Opening => {
+                    self.verdicts.decline(now, &slot.held, Why::AddressChanged);
+                }
+                State::Stitching | State::Closing { .. } => {
+                    let help = slot.help(self.rates[LinkId::UPLINK.index()]);
+                    self.verdicts.accelerate(now, &slot.held, help);
+                }
+            }
             slot.rest(now, shared.stack, shared.pool, shared.peers);
             // Idle connections as well: they may be bound to an address that is gone.
             slot.fetch.abort(shared.stack);

@@ -23,6 +23,7 @@ mod accelerate;
 mod accelerator;
 mod addressing;
 mod desk;
+mod following;
 mod forward;
 pub mod fragments;
 mod hairpin;

@@ -4,7 +4,7 @@
 //! figures in [`budget`](crate::budget). Each requirement, how it is met and which test shows it:
 //! the header of `router/tests/requirements.rs`.
 //! Units: ports, bytes, [`Duration`]s by name.
-//! Budget: about 210 bytes × `FLOWS`, 6 bytes × `FLOW_BUCKETS`; see also [`nat`] and the wheel.
+//! Budget: about 250 bytes × `FLOWS`, 6 bytes × `FLOW_BUCKETS`; see also [`nat`] and the wheel.
 //!
 //! An entry joins two pairs of ends: what its client on the LAN says ([`FlowKey`]) and what the
 //! far end says ([`ReplyKey`]). They come to be in three ways:
@@ -50,6 +50,7 @@
 //! Not done: endpoint-independent filtering, helpers that read payloads (FTP PORT, SIP).
 
 mod evict;
+pub mod follow;
 mod key;
 mod list;
 mod nat;
@@ -67,10 +68,12 @@ use crate::budget::{
 };
 use crate::counter_stage;
 use crate::counters::Counts;
+use crate::exchange::Verdict;
 use crate::random::Random;
 use crate::wire::options::Summary;
 use crate::wire::packet;
 
+pub use follow::{Follow, Place};
 pub use key::{Direction, FlowKey, Protocol, ReplyKey};
 pub use open::{Forward, Outside};
 pub use tcp::{ExchangeId, Invalid, SeqShift, Side, Stage, Tcp};
@@ -111,6 +114,10 @@ counter_stage! {
         InvalidWindow = "invalid-window",
         /// Segments that acknowledge what was not sent.
         InvalidAck = "invalid-ack",
+        /// Connections that might have been accelerated and ended without a request.
+        EndedUnasked = "ended-without-request",
+        /// Connections to a port of `accel.ports` that ended and whose TCP options forbade to look at them.
+        EndedUnwatched = "ended-unwatchable",
     }
 }
 
@@ -580,6 +587,14 @@ impl Table {
 
     fn remove_index(&mut self, index: u16) {
         let entry = self.entries[usize::from(index)];
+        if entry.tcp.candidate && entry.tcp.verdict == Verdict::None {
+            match entry.tcp.stage {
+                Stage::Watched => self.counts.bump(Counter::EndedUnasked),
+                Stage::Plain if !entry.tcp.watchable => self.counts.bump(Counter::EndedUnwatched),
+                // Never opened, or an address that changed took it away.
+                Stage::Plain | Stage::Asked | Stage::Answered | Stage::Exchange(_) => {}
+            }
+        }
         self.delist(index);
         self.wheel.remove(index);
         let bucket = self.hasher.flow(&entry.key);

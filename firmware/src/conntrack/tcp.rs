@@ -26,11 +26,12 @@
 //! - I1 `ack` of a side never lies beyond `next` of the other.
 //! - I2 stage is `Plain` before `Established`.
 
+use crate::exchange::Verdict;
 use crate::wire::options::{Summary, WINDOW_SCALE_MAX};
 use crate::wire::packet::flags;
 use crate::wire::seq;
 
-use super::Direction;
+use super::{Direction, Follow};
 
 /// Added to every lower bound: old duplicates that are harmless need not be told from attacks
 /// more exactly than to the largest unscaled window.
@@ -81,6 +82,10 @@ pub enum Stage {
     Plain,
     /// The client's next bytes may be a request head.
     Watched,
+    /// A request passed; the head of its reply is awaited.
+    Asked,
+    /// A reply passes whose end is known: behind it the client's next bytes may be a request head.
+    Answered,
     /// The router is the client's TCP peer for now.
     Exchange(ExchangeId),
 }
@@ -219,6 +224,10 @@ pub struct Tcp {
     pub stage: Stage,
     /// Difference of the two ends' numbers.
     pub shift: SeqShift,
+    /// Where the next request begins; of no meaning while the stage is `Plain`.
+    pub follow: Follow,
+    /// What became of the last request.
+    pub verdict: Verdict,
     /// What the client said.
     pub client: Side,
     /// What the origin said.
@@ -239,6 +248,8 @@ impl Tcp {
             request_bytes: 0,
             reply_bytes: 0,
         },
+        follow: Follow::from(0, 0),
+        verdict: Verdict::None,
         client: Side::NONE,
         origin: Side::NONE,
         candidate: false,
@@ -418,6 +429,8 @@ impl Tcp {
             self.state = State::Established;
             if self.watchable && self.stage == Stage::Plain {
                 self.stage = Stage::Watched;
+                let first = |isn: u32| isn.wrapping_add(1);
+                self.follow = Follow::from(first(self.client.isn), first(self.origin.isn));
             }
         }
         if segment.has(flags::FIN)

@@ -77,7 +77,10 @@ listing or a ping). A line has at most 640 bytes; 1280 bytes may be typed ahead.
         summary: "connections through the router",
         more: "\
 Columns: protocol, client, remote, port on the WAN, state, seconds without
-traffic. A flow that begins or ends meanwhile may be shown or not.
+traffic. Of an open connection to a port of accel.ports stands in place of the
+state what became of its last request: accelerated, under-way, or why not; with
+--kv it is one more column. A flow that begins or ends meanwhile may be shown or
+not.
 ",
         follow: KV,
     },
@@ -118,8 +121,23 @@ within a minute are one entry), text.
     Command {
         name: "why",
         usage: "why [--kv]",
-        summary: "downloads that were left alone, and why",
-        more: "Columns: seconds ago, what was asked for, the reason.\n",
+        summary: "the last downloads: accelerated, or why not",
+        more: "\
+Seconds ago, the reason or what help there was, what was asked for. Help: time
+taken, by the own line, by each neighbour. With --kv: ms taken, ms saved, bytes
+by the own line, bytes by each of four neighbours.
+",
+        follow: KV,
+    },
+    Command {
+        name: "saved",
+        usage: "saved [--kv]",
+        summary: "what neighbours brought, by client and by neighbour",
+        more: "\
+Columns: client or peer, address, downloads with help, bytes by the own line, by
+neighbours, time saved (with --kv in bytes and ms). The time is an estimate: what
+the own line's measured rate alone would have taken longer.
+",
         follow: KV,
     },
     Command {
@@ -331,6 +349,7 @@ pub(super) fn run(
         ("leases", []) => list(Table::Leases),
         ("links", []) => list(Table::Links),
         ("why", []) => list(Table::Why),
+        ("saved", []) => list(Table::Saved),
         ("log", []) => list(Table::Log),
         ("log", [count]) => {
             let count = parse_count(count, u32::MAX).ok_or(wrong)?;

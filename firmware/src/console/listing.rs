@@ -24,8 +24,10 @@ pub enum Table {
     Counters,
     /// Events.
     Log,
-    /// Downloads left alone.
+    /// The last downloads: accelerated, or why not.
     Why,
+    /// What neighbours brought, by client and by neighbour.
+    Saved,
     /// Settings.
     Settings,
     /// Neighbours of the settings.
@@ -36,11 +38,14 @@ impl Table {
     /// The first line, for people.
     const fn header(self) -> Option<&'static str> {
         match self {
-            Table::Flows => {
-                Some("     client                remote                WAN   state       idle")
-            }
+            Table::Flows => Some(
+                "     client                remote                WAN   state       idle verdict",
+            ),
             Table::Leases => Some("address         hardware address    left s  state     name"),
             Table::Links => Some("link            kbit/s  state        bytes"),
+            Table::Saved => {
+                Some("       address         downloads     own KiB  neighbour KiB  s saved")
+            }
             Table::Help
             | Table::Counters
             | Table::Log
@@ -105,12 +110,15 @@ impl Listing {
             Table::Settings => write_key(host, at, kv, out),
             Table::Counters => self.write_counter(host, out),
             Table::Peers => write_peer(host, at, kv, out),
-            Table::Flows | Table::Leases | Table::Links | Table::Log | Table::Why if kv => {
-                host.write_row(self.table, true, at, out)
-            }
-            Table::Flows | Table::Leases | Table::Links | Table::Log | Table::Why => {
-                host.write_row(self.table, false, at, &mut Cut::new(out))
-            }
+            Table::Flows
+            | Table::Leases
+            | Table::Links
+            | Table::Log
+            | Table::Why
+            | Table::Saved => match kv {
+                true => host.write_row(self.table, true, at, out),
+                false => host.write_row(self.table, false, at, &mut Cut::new(out)),
+            },
         };
         match next {
             Some(next) => {

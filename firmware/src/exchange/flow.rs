@@ -4,6 +4,7 @@ use heapless::{CapacityError, Vec};
 use smoltcp::time::Instant;
 use smoltcp::wire::Ipv4Address;
 
+use super::why::Verdict;
 use crate::conntrack::EntryId;
 use crate::port::Full;
 use crate::stitch::sender::{Sender, SenderConfig};
@@ -56,6 +57,8 @@ pub struct Flow {
     pub window: u16,
     /// How much of the reply the origin was told it may send, bytes: the most that was ever advertised.
     pub edge: u32,
+    /// What was said of the request, once that is known.
+    pub verdict: Verdict,
 }
 
 impl Flow {
@@ -80,6 +83,7 @@ impl Flow {
             sack: false,
             window: 0,
             edge: 0,
+            verdict: Verdict::None,
         }
     }
 
@@ -181,6 +185,13 @@ pub enum Outcome {
     },
     /// Nothing was held and nothing was added: plain from now on, as it stands.
     Passed,
+    /// The same, but the reply's end is known: behind it the next request may come.
+    Answered {
+        /// Bytes of the request.
+        request_bytes: u32,
+        /// Bytes of its reply, head and body.
+        reply_bytes: u32,
+    },
     /// The response is through: the connection goes on, translated by these many more bytes.
     Resume {
         /// Request bytes that never reached the origin.

@@ -172,8 +172,9 @@ impl Exchange {
         let limit = match self.state {
             State::Listening => u64::from(self.flow.edge).max(HANDSHAKE_WINDOW_MAX),
             State::Racing => self.race.cut,
-            State::Leaving
-            | State::Free
+            // All of this reply, and no more of the next one than before the first.
+            State::Leaving => u64::from(self.reply_bytes?) + HANDSHAKE_WINDOW_MAX,
+            State::Free
             | State::Collecting
             | State::Probing { .. }
             | State::Opening

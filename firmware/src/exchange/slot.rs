@@ -76,6 +76,8 @@ pub(super) struct Exchange {
     pub(super) client_fin: bool,
     pub(super) origin_gone: bool,
     pub(super) race: Race,
+    /// Length of the reply that passes, once its head has told it without doubt.
+    pub(super) reply_bytes: Option<u32>,
     /// First offset of the object that the stream carries; 0 but for a client's own range.
     pub(super) body_first: u64,
     /// The client is owed an ACK of its own bytes.
@@ -114,6 +116,7 @@ impl Exchange {
             client_fin: false,
             origin_gone: false,
             race: Race::none(),
+            reply_bytes: None,
             body_first: 0,
             owes_ack: false,
             is_doubtful: false,
@@ -142,6 +145,7 @@ impl Exchange {
         self.client_fin = false;
         self.origin_gone = false;
         self.race = Race::none();
+        self.reply_bytes = None;
         self.body_first = 0;
         self.owes_ack = false;
         self.is_doubtful = false;

@@ -11,10 +11,10 @@ use super::Verdict;
 use super::way::RouterWay;
 use crate::budget::{EXCHANGES_MAX, Memory, PEER_PORT};
 use crate::conntrack::tcp::State;
-use crate::conntrack::{self, Direction, EntryId, Stage, Table};
+use crate::conntrack::{self, Direction, EntryId, Follow, Stage, Table};
 use crate::counters::Counts;
 use crate::exchange::{
-    ClientSegment, Decision, Ends, ExchangeId, Exchanges, Flow, Outcome, Reply, Shared,
+    self, ClientSegment, Decision, Ends, ExchangeId, Exchanges, Flow, Outcome, Reply, Shared,
 };
 use crate::links::LinkId;
 use crate::links::lender::{Lender, Terms};
@@ -32,8 +32,8 @@ crate::counter_stage! {
     pub(super) enum Counter {
         /// Segments of watched flows whose checksum is wrong.
         BadChecksum = "bad-checksum",
-        /// Watched flows that became plain because something else than a request came first.
-        NotARequest = "not-a-request",
+        /// Replies to requests left alone whose end is known: the next request is looked at.
+        Followed = "followed",
     }
 }
 
@@ -131,11 +131,14 @@ impl<'m> Accelerator<'m> {
                         tcp.fits(direction, &tcp.in_origin_view(direction, header, len))
                     });
                     if packet.payload_len() > 0 && fits {
-                        self.leave(lent.table, id);
+                        self.leave(lent.table, id, exchange::Verdict::NotARequest);
                     }
                     None
                 }
             },
+            Stage::Asked | Stage::Answered => {
+                self.on_followed(now, id, direction, packet, frame, lent)
+            }
             Stage::Exchange(exchange) => {
                 let decision = self.on_exchange(
                     now,
@@ -160,6 +163,7 @@ impl<'m> Accelerator<'m> {
         match stage {
             Stage::Plain => false,
             Stage::Watched => settings.accel.probe == Probe::Reply,
+            Stage::Asked | Stage::Answered => true,
             Stage::Exchange(exchange) => self.exchanges.passes(ExchangeId::from_index(exchange.0)),
         }
     }
@@ -183,6 +187,7 @@ impl<'m> Accelerator<'m> {
                 self.exchanges
                     .window_to_origin(id, segment.ack, segment.window)
             }
+            Stage::Asked | Stage::Answered => entry.window_while_followed(segment),
             // The end of the handshake, and what follows it before a request.
             Stage::Plain | Stage::Watched => {
                 let is_first = entry.stage == Stage::Watched
@@ -195,15 +200,17 @@ impl<'m> Accelerator<'m> {
         }
     }
 
-    fn leave(&mut self, table: &mut Table, id: EntryId) {
-        self.counts.bump(Counter::NotARequest);
+    /// A flow is plain from now on, for another reason than its request's.
+    pub(super) fn leave(&mut self, table: &mut Table, id: EntryId, verdict: exchange::Verdict) {
+        self.exchanges.note_flow(verdict);
         if let Some(entry) = table.get_mut(id) {
             entry.tcp.stage = Stage::Plain;
+            entry.tcp.verdict = verdict;
         }
     }
 
     /// The client's side of a flow whose next bytes may be a request.
-    fn on_watched<E: Egress>(
+    pub(super) fn on_watched<E: Egress>(
         &mut self,
         now: Instant,
         id: EntryId,
@@ -221,14 +228,19 @@ impl<'m> Accelerator<'m> {
         let state = &entry.tcp;
         let seq = tcp.seq.wrapping_sub(state.shift.request_bytes);
         let ack = tcp.ack.wrapping_sub(state.shift.reply_bytes);
-        // Nothing of a watched flow has ever reached the origin, nor come from it, but the handshake.
-        let in_order =
-            seq == state.client_isn().wrapping_add(1) && ack == state.origin_isn().wrapping_add(1);
+        // What a watched flow has had so far is known to its last byte: at first nothing but the handshake.
+        let in_order = seq == state.follow.request && ack == state.follow.reply;
         if !in_order
             || !tcp.has(flags::ACK)
             || tcp.has_any(flags::SYN | flags::FIN | flags::RST | flags::URG)
         {
-            self.leave(lent.table, id);
+            let verdict = match state.stage {
+                Stage::Answered => exchange::Verdict::LostTrack,
+                Stage::Plain | Stage::Watched | Stage::Asked | Stage::Exchange(_) => {
+                    exchange::Verdict::NotARequest
+                }
+            };
+            self.leave(lent.table, id, verdict);
             return None;
         }
         let wan = lent.ports[Port::Wan.index()].cidr?.address();
@@ -255,29 +267,33 @@ impl<'m> Accelerator<'m> {
                 .limit
                 .wrapping_sub(ack)
                 .min(u32::from(u16::MAX)),
+            verdict: exchange::Verdict::None,
         };
         let peer_is_up = self.peers.iter().any(Peer::is_up);
+        let accel = &lent.settings.accel;
         let started = self.exchanges.start(
             now,
             flow,
             payload,
-            &lent.settings.accel,
+            accel,
             peer_is_up,
             &mut self.stack,
             &mut self.pool,
         );
         let entry = lent.table.get_mut(id)?;
         match started {
-            Some(exchange) => {
+            Ok(exchange) => {
                 entry.tcp.stage = Stage::Exchange(conntrack::ExchangeId(exchange.index() as u8));
+                entry.tcp.verdict = exchange::Verdict::None;
                 lent.table.touch(now, id);
                 match self.exchanges.passes(exchange) {
                     true => None,
                     false => Some(Verdict::Intercept),
                 }
             }
-            None => {
-                entry.tcp.stage = Stage::Plain;
+            Err(why) => {
+                entry.tcp.verdict = exchange::Verdict::Declined(why);
+                Self::follow_request(&mut entry.tcp, payload, why, key.remote_port, accel);
                 None
             }
         }
@@ -364,12 +380,24 @@ impl<'m> Accelerator<'m> {
                 continue;
             };
             let tcp = &mut entry.tcp;
-            if outcome != Outcome::Passed {
-                tcp.client.window = flow.window;
-            }
+            tcp.verdict = flow.verdict;
             match outcome {
                 Outcome::Passed => tcp.stage = Stage::Plain,
+                Outcome::Answered {
+                    request_bytes,
+                    reply_bytes,
+                } => {
+                    self.counts.bump(Counter::Followed);
+                    let first = flow.request_seq.wrapping_sub(flow.request_shift);
+                    let reply = flow.reply_seq.wrapping_sub(flow.reply_shift);
+                    tcp.follow = Follow::from(
+                        first.wrapping_add(request_bytes),
+                        reply.wrapping_add(reply_bytes),
+                    );
+                    tcp.stage = Stage::Answered;
+                }
                 Outcome::Plain { request_bytes } => {
+                    tcp.client.window = flow.window;
                     // The held bytes have just gone out in the client's name.
                     let first = flow.request_seq.wrapping_sub(flow.request_shift);
                     tcp.client.next = first.wrapping_add(request_bytes);
@@ -379,12 +407,14 @@ impl<'m> Accelerator<'m> {
                     request_bytes,
                     reply_bytes,
                 } => {
+                    tcp.client.window = flow.window;
                     tcp.shift.request_bytes = tcp.shift.request_bytes.wrapping_add(request_bytes);
                     tcp.shift.reply_bytes = tcp.shift.reply_bytes.wrapping_add(reply_bytes);
                     tcp.client.next = flow.request_seq.wrapping_sub(flow.request_shift);
                     tcp.stage = Stage::Watched;
                 }
                 Outcome::Gone => {
+                    tcp.client.window = flow.window;
                     tcp.state = conntrack::tcp::State::Closed;
                     tcp.stage = Stage::Plain;
                 }

@@ -357,12 +357,15 @@ impl Router<'_> {
         let Some(entry) = self.conntrack.get_mut(id) else {
             return self.drop(Counter::NoFlow);
         };
-        if packet.is_fragment() && entry.tcp.stage == Stage::Watched {
+        if packet.is_fragment() {
             // A request in pieces is not read.
-            entry.tcp.stage = Stage::Plain;
+            self.accelerator
+                .exchanges
+                .note_flow(entry.tcp.stop_following());
         }
         let stage = entry.tcp.stage;
-        let is_plain = stage == Stage::Plain
+        let is_between = entry.tcp.passes_between_requests(direction, packet);
+        let is_plain = (stage == Stage::Plain || is_between)
             && entry.tcp.state == State::Established
             && tcp.flags & (flags::SYN | flags::FIN | flags::RST) == 0;
         // What changes a state, or is read by the router, must be intact and whole; the rest is
@@ -374,6 +377,13 @@ impl Router<'_> {
             if !packet.transport_checksum_ok(frame) {
                 return self.drop(Counter::TransportChecksum);
             }
+        }
+        if is_between
+            && is_plain
+            && direction == Direction::Original
+            && let Some(window) = entry.tcp.window_while_followed(tcp)
+        {
+            rewrite::set_window(frame, packet, window);
         }
         let passes = !is_plain && self.accelerator.passes(stage, &self.settings);
         if !is_plain
@@ -391,6 +401,7 @@ impl Router<'_> {
         // Elsewhere before conntrack judges it: in an exchange the client acknowledges bytes that the
         // origin never sent, and what is held back has not passed.
         if stage != Stage::Plain
+            && !(is_plain && is_between)
             && let Some(verdict) = self.accelerate(now, id, direction, packet, frame, out)
         {
             return verdict;

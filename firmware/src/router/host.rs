@@ -8,19 +8,20 @@ use smoltcp::time::{Duration, Instant};
 use super::Router;
 use super::upgrade::Transfer;
 use crate::budget::{EXCHANGES_MAX, FLOWS};
-use crate::conntrack::{Entry, Protocol};
+use crate::conntrack::tcp::State;
+use crate::conntrack::{Entry, Protocol, Stage};
 use crate::console::{Escaped, Host, Mac, Table};
-use crate::counters::{Counts, Stage};
+use crate::counters::{self, Counts};
 use crate::dhcp::server;
 use crate::events::{self, Event, Log};
-use crate::exchange::Declined;
+use crate::exchange::{Account, Download};
 use crate::links::LinkId;
 use crate::ping::{PingError, Report};
 use crate::port::Port;
 use crate::settings::{Settings, WanAddress};
 use crate::upgrade::Refusal;
 
-fn each_of<S: Stage, const N: usize>(
+fn each_of<S: counters::Stage, const N: usize>(
     stage: &str,
     counts: &Counts<S, N>,
     each: &mut dyn FnMut(&str, &str, u64),
@@ -86,7 +87,9 @@ impl Host for Router<'_> {
         each_of("neighbor", &self.neighbors.counts, each);
         each_of("accelerator", &self.accelerator.counts, each);
         each_of("exchange", self.accelerator.exchanges.counts(), each);
-        each_of("declined", self.accelerator.exchanges.reasons(), each);
+        let verdicts = self.accelerator.exchanges.verdicts();
+        each_of("verdict", verdicts.counts(), each);
+        each_of("declined", verdicts.reasons(), each);
         each_of("lender", self.accelerator.lender.counts(), each);
         each_of("stack", self.accelerator.stack.counts(), each);
         each_of("dhcp-client", self.services.dhcp_client.counts(), each);
@@ -166,13 +169,20 @@ impl Host for Router<'_> {
             Table::Links => self.write_link(out, kv, index)?,
             Table::Log => write_entry(out, kv, self.log.iter().nth(index)?),
             Table::Why => {
-                let declined = self.accelerator.exchanges.declined().nth(index)?;
-                write_declined(out, kv, self.now, declined)
+                let verdicts = self.accelerator.exchanges.verdicts();
+                write_download(out, kv, self.now, verdicts.downloads().nth(index)?)
             }
             Table::Leases => {
                 let server = &self.services.dhcp_server;
                 let lease = server.leases(self.now, None).nth(index)?;
                 write_lease(out, kv, &lease)
+            }
+            Table::Saved => {
+                let saved = self.accelerator.exchanges.saved();
+                let clients = saved.clients().map(|account| ("client", account));
+                let peers = saved.peers().map(|account| ("peer", account));
+                let (kind, account) = clients.chain(peers).nth(index)?;
+                write_account(out, kv, kind, account)
             }
             // The console has these itself.
             Table::Help | Table::Counters | Table::Settings | Table::Peers => return None,
@@ -228,13 +238,28 @@ fn write_flow(out: &mut dyn Write, kv: bool, entry: &Entry, idle: u64) -> fmt::R
     let client = format_args!("{}:{}", key.client, key.client_port);
     let remote = format_args!("{}:{}", key.remote, key.remote_port);
     let port = entry.wan_port();
+    // What was said of its last request, where requests are looked at.
+    let verdict = match (entry.tcp.candidate, entry.tcp.stage) {
+        (false, _) => "-",
+        (true, Stage::Plain) if !entry.tcp.watchable => "tcp-options",
+        (true, Stage::Exchange(_)) => "under-way",
+        (true, Stage::Plain | Stage::Watched | Stage::Asked | Stage::Answered) => {
+            entry.tcp.verdict.word()
+        }
+    };
     if kv {
-        writeln!(out, "flow={kind} {client} {remote} {port} {state} {idle}")
-    } else {
-        let (client, remote) = (Padded(client, 21), Padded(remote, 21));
         writeln!(
             out,
-            "{kind:<4} {client} {remote} {port:>5} {state:<11} {idle:>5}"
+            "flow={kind} {client} {remote} {port} {state} {idle} {verdict}"
+        )
+    } else {
+        let (client, remote) = (Padded(client, 21), Padded(remote, 21));
+        // Both do not fit a line: of an open connection what was said of its request is what is asked for.
+        let is_open = entry.tcp.candidate && entry.tcp.state == State::Established;
+        let state = if is_open { verdict } else { state };
+        writeln!(
+            out,
+            "{kind:<4} {client} {remote} {port:>5} {state:<18} {idle:>5}"
         )
     }
 }
@@ -263,16 +288,65 @@ fn write_entry(out: &mut dyn Write, kv: bool, entry: &events::Entry) -> fmt::Res
     }
 }
 
-fn write_declined(out: &mut dyn Write, kv: bool, now: Instant, declined: &Declined) -> fmt::Result {
-    let ago = (now - declined.at).secs();
-    let what = Escaped(declined.what.as_bytes());
-    let why = declined.why.text();
-    if kv {
-        writeln!(out, "why={ago} {what} {why}")
-    } else {
+fn write_download(out: &mut dyn Write, kv: bool, now: Instant, download: &Download) -> fmt::Result {
+    let ago = (now - download.at).secs();
+    let what = Escaped(download.what.as_bytes());
+    let help = match download.end {
+        Ok(help) => help,
+        Err(why) if kv => return writeln!(out, "why={ago} {what} {}", why.text()),
         // The reason first: what was asked for may be longer than the line.
-        writeln!(out, "{ago} s ago: {why}: {what}")
+        Err(why) => return writeln!(out, "{ago} s ago: {}: {what}", why.text()),
+    };
+    let own = help.own_bytes;
+    let (took_ms, saved_ms) = (help.took.total_millis(), help.saved.total_millis());
+    if kv {
+        write!(
+            out,
+            "why={ago} {what} accelerated {took_ms} {saved_ms} {own}"
+        )?;
+        for bytes in help.peer_bytes {
+            write!(out, " {bytes}")?;
+        }
+        return writeln!(out);
     }
+    let kib = |bytes: u64| bytes / 1024;
+    let tenths = took_ms / 100;
+    write!(
+        out,
+        "{ago} s ago: accelerated, {}.{} s, ",
+        tenths / 10,
+        tenths % 10
+    )?;
+    write!(out, "{} KiB own", kib(own))?;
+    for bytes in help.peer_bytes.iter().filter(|&&bytes| bytes > 0) {
+        write!(out, " + {}", kib(*bytes))?;
+    }
+    writeln!(out, ": {what}")
+}
+
+/// A row of `saved`; `kind` says whose account it is.
+fn write_account(out: &mut dyn Write, kv: bool, kind: &str, account: &Account) -> fmt::Result {
+    let Account {
+        address,
+        downloads,
+        own_bytes,
+        peer_bytes,
+        saved_us,
+        last: _,
+    } = account;
+    if kv {
+        let saved_ms = saved_us / 1000;
+        return writeln!(
+            out,
+            "saved={kind} {address} {downloads} {own_bytes} {peer_bytes} {saved_ms}"
+        );
+    }
+    let (address, seconds) = (Padded(address, 15), saved_us / 1_000_000);
+    let (own, peers) = (own_bytes / 1024, peer_bytes / 1024);
+    writeln!(
+        out,
+        "{kind:<6} {address} {downloads:>9} {own:>11} {peers:>14} {seconds:>8}"
+    )
 }
 
 impl Router<'_> {

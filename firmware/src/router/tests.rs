@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 mod desk;
 mod faults;
+mod following;
 mod fragments;
 mod nat;
 mod requirements;

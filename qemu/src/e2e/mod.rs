@@ -8,6 +8,7 @@
 mod console;
 mod crash;
 mod hostile;
+mod keep;
 mod numbers;
 mod oracle;
 mod origins;
@@ -74,6 +75,7 @@ pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
         plain::SCENARIOS,
         ranges::SCENARIOS,
         scenarios::SCENARIOS,
+        keep::SCENARIOS,
         console::SCENARIOS,
         hostile::SCENARIOS,
         crash::SCENARIOS,

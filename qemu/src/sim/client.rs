@@ -592,7 +592,9 @@ impl Fetch {
             self.handle = None;
             self.connections += 1;
             self.answered_before = answered;
-            (self.asked, self.asked_bytes, self.next_write_us) = (answered, 0, now_us);
+            // The wait between two requests is the client's, whatever connection they go on.
+            let next_write_us = self.next_write_us.max(now_us);
+            (self.asked, self.asked_bytes, self.next_write_us) = (answered, 0, next_write_us);
             self.reading = Reading::Head(Vec::new());
             return;
         }

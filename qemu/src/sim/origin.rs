@@ -386,14 +386,16 @@ impl Internet {
                 return None;
             }
             if connection.sending.is_none() {
-                let Some(end) = head_end(&connection.received) else {
+                let Some(end) = request_end(&connection.received) else {
                     if socket.state() == tcp::State::CloseWait {
                         socket.close();
                         connection.closing = true;
                     }
                     return None;
                 };
-                let raw: Vec<u8> = connection.received.drain(..end).collect();
+                let mut raw: Vec<u8> = connection.received.drain(..end).collect();
+                // The body, if there is one, is of no interest.
+                raw.truncate(head_end(&raw).unwrap_or(end));
                 let Some(request) = Request::parse(&raw) else {
                     let line = raw.split(|byte| *byte == b'\r').next().unwrap_or(&[]);
                     let line = String::from_utf8_lossy(line).into_owned();
@@ -564,6 +566,17 @@ impl Sending {
 fn head_end(bytes: &[u8]) -> Option<usize> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
     Some(end + 4)
+}
+
+/// Where a request ends, head and body; `None` while it is not whole.
+fn request_end(bytes: &[u8]) -> Option<usize> {
+    let end = head_end(bytes)?;
+    let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"))
+        .and_then(|value| value.trim().parse::<usize>().ok());
+    Some(end + length.unwrap_or(0)).filter(|end| *end <= bytes.len())
 }
 
 /// The earlier of two times.

@@ -1,5 +1,7 @@
 //! The simulation's own hosts, first without a router between them.
 
+mod following;
+
 use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
 
 use super::Ways;

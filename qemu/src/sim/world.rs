@@ -805,6 +805,11 @@ impl World<'_> {
         let counters: Vec<BTreeMap<String, u64>> = (0..self.nodes.len())
             .map(|index| self.counters(index))
             .collect();
+        for (index, counters) in counters.iter().enumerate() {
+            let wrong = verdicts(counters);
+            let wrong = wrong.map(|text| format!("router {index}: {text}"));
+            self.violations.extend(wrong);
+        }
         for (index, node) in self.nodes.iter().enumerate() {
             if node.idle_spins() > 1_000 {
                 let text = format!(
@@ -857,6 +862,23 @@ impl World<'_> {
             end_us,
         }
     }
+}
+
+/// Each request that was looked at has exactly one verdict, or is under way, and each verdict one reason.
+fn verdicts(counters: &BTreeMap<String, u64>) -> Option<String> {
+    let value = |name: &str| counters.get(name).copied().unwrap_or(0);
+    let begins = |prefix: &str| -> u64 {
+        let named = counters.iter().filter(|(name, _)| name.starts_with(prefix));
+        named.map(|(_, value)| value).sum()
+    };
+    let (accelerated, declined) = (value("verdict.accelerated"), value("verdict.declined"));
+    let (seen, said) = (value("exchange.seen"), accelerated + declined);
+    if !(said..=said + value("pool.exchanges")).contains(&seen) {
+        return Some(format!("{seen} requests seen, {said} verdicts"));
+    }
+    let flows = begins("verdict.flow-");
+    let reasons = begins("declined.") + begins("verdict.") - said - flows;
+    (reasons != declined).then(|| format!("{declined} requests declined for {reasons} reasons"))
 }
 
 /// Control bits of forged segments.

@@ -585,3 +585,23 @@ fn the_own_line_joins_shortly_before_the_cut_and_only_for_enough() {
             .own_line_is_worth_it(ms(400), &[false; LINKS_MAX])
     );
 }
+
+#[test]
+fn who_leaves_with_the_end_known_tells_of_this_reply_and_64_kib_more() {
+    let window = |bytes: Option<u32>, at: u32| {
+        let mut bench = Bench::racing();
+        bench.slot.state = State::Leaving;
+        bench.slot.reply_bytes = bytes;
+        bench
+            .slot
+            .window_to_origin(REPLY.wrapping_add(at), u16::MAX)
+    };
+    assert_eq!(window(None, 0), None);
+    // Windows count in units of 128.
+    let units = |bytes: u64| Some(bytes.div_ceil(128) as u16);
+    assert_eq!(
+        window(Some(300_000), 100_000),
+        units(200_000 + HANDSHAKE_WINDOW_MAX)
+    );
+    assert_eq!(window(Some(20_000_000), 0), None, "the client's own");
+}
