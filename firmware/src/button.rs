@@ -51,7 +51,11 @@ impl ResetButton {
     }
 
     /// Takes a reading.
+    #[inline]
     pub fn sample(&mut self, now: Instant, is_pressed: bool) -> Option<Press> {
+        if self.state == State::Up && !is_pressed && !self.raw.0 {
+            return None;
+        }
         if self.raw.0 != is_pressed {
             self.raw = (is_pressed, now);
         }

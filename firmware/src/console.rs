@@ -245,6 +245,12 @@ impl Console {
         self.next(host, room) != Step::Nothing
     }
 
+    /// Whether [`Self::poll`] is sure to do nothing. Unlike [`Self::is_ready`] this counts the line of a transfer, whose
+    /// timers only a poll runs.
+    pub fn is_idle(&self, host: &dyn Host, room: usize) -> bool {
+        self.busy != Busy::Line && !self.is_ready(host, room)
+    }
+
     /// Goes on with what is typed, listed and told while `out` has room; `room` is how many bytes it takes.
     pub fn poll(&mut self, host: &mut dyn Host, room: usize, out: &mut dyn Write) -> Action {
         let out = &mut Metered::new(out, room);

@@ -23,6 +23,7 @@ mod accelerate;
 mod accelerator;
 mod addressing;
 mod desk;
+mod duty;
 mod following;
 mod forward;
 pub mod fragments;
@@ -38,6 +39,7 @@ mod way;
 pub use panel::{Machine, PANEL_CHARACTERS, Panel};
 
 use accelerator::{Accelerator, Lent, Parts};
+use duty::Duty;
 use fragments::Fragments;
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, Ipv4Address, Ipv4Cidr};
@@ -168,6 +170,10 @@ pub struct Router<'m> {
     neighbors: &'m mut Neighbors,
     accelerator: Accelerator<'m>,
     desk: desk::Desk<'m>,
+    /// When the accelerator is to be polled.
+    accelerator_duty: Duty,
+    /// When services, upgrade and desk are.
+    house_duty: Duty,
     log: &'m mut Log,
     /// Identifiers and ports of the router's own services.
     random: Random,
@@ -219,6 +225,8 @@ impl Router<'static> {
             neighbors,
             accelerator: Accelerator::new(parts, random.fork()),
             desk: desk::Desk::new(console, random.next_u16()),
+            accelerator_duty: Duty::new(),
+            house_duty: Duty::new(),
             log,
             random,
             stirring: Stirring::default(),
@@ -247,6 +255,7 @@ impl Router<'static> {
 impl<'m> Router<'m> {
     /// Sets which new flows are candidates for acceleration.
     pub fn set_acceleration(&mut self, acceleration: Acceleration) {
+        self.touch();
         self.acceleration = acceleration;
     }
 
@@ -304,34 +313,88 @@ impl<'m> Router<'m> {
             ETHERTYPE_ARP => {
                 let own = &self.addresses[port.index()];
                 self.neighbors.on_arp(now, port, own, frame, out);
+                // What could not be sent to this neighbor may be now.
+                self.touch();
                 Verdict::Answer
             }
             _ => self.drop(Counter::Ethertype),
         }
     }
 
-    /// Runs what is due: timers, fetches, segments that may now be sent. Bounded work a call.
+    /// Runs what is due: timers, fetches, segments that may now be sent. Bounded work a call, and next to none when
+    /// frames were forwarded and nothing else happened.
+    #[inline]
     pub fn poll<E: Egress>(&mut self, now: Instant, out: &mut E) {
         self.now = now;
         self.neighbors.poll(now, &self.addresses, out);
         self.conntrack.poll(now);
-        self.poll_services(now, out);
-        let (accelerator, mut lent) = self.split(out);
-        accelerator.poll(now, &mut lent);
+        if self.is_house_due(now) || self.is_accelerator_due(now) {
+            self.poll_parts(now, out);
+        }
+    }
+
+    /// Polls those parts that are due.
+    #[inline(never)]
+    fn poll_parts<E: Egress>(&mut self, now: Instant, out: &mut E) {
+        let is_house_due = self.is_house_due(now);
+        if is_house_due {
+            self.poll_services(now, out);
+        }
+        // A service may have touched it.
+        let is_accelerator_due = self.is_accelerator_due(now);
+        if is_accelerator_due {
+            let (accelerator, mut lent) = self.split(out);
+            accelerator.poll(now, &mut lent);
+        }
+        // It tells which of the accelerator's peers have come and gone.
         self.poll_desk(now, out);
+        // Slots come back outside of a call: what was refused one is seen by the port that is full now.
+        let is_blocked = Port::ALL.into_iter().any(|port| way::is_full(out, port));
+        if is_house_due {
+            self.house_duty.polled(is_blocked);
+        }
+        if is_accelerator_due {
+            self.accelerator_duty.polled(is_blocked);
+        }
     }
 
     /// When `poll` must be called next; `Some(t <= now)` means at once, `None` when only a frame can change anything.
+    #[inline]
     pub fn poll_at(&mut self, now: Instant) -> Option<Instant> {
+        let accelerator = &self.accelerator;
+        let at = self.accelerator_duty.poll_at(|| accelerator.poll_at(now));
+        let (services, upgrade, desk) = (&self.services, &self.upgrade, &self.desk);
+        let house = self
+            .house_duty
+            .poll_at(|| house_poll_at(services, upgrade, desk, now));
         let due = [
             self.neighbors.poll_at(),
             self.conntrack.poll_at(),
-            self.accelerator.poll_at(now),
-            self.services.poll_at(),
-            self.upgrade.poll_at(now),
-            self.desk.poll_at(),
+            at,
+            house,
         ];
         due.into_iter().flatten().min()
+    }
+
+    #[inline]
+    fn is_accelerator_due(&mut self, now: Instant) -> bool {
+        let accelerator = &self.accelerator;
+        self.accelerator_duty
+            .is_due(now, || accelerator.poll_at(now))
+    }
+
+    #[inline]
+    fn is_house_due(&mut self, now: Instant) -> bool {
+        let (services, upgrade, desk) = (&self.services, &self.upgrade, &self.desk);
+        self.house_duty
+            .is_due(now, || house_poll_at(services, upgrade, desk, now))
+    }
+
+    /// Something other than a forwarded frame came: whatever it was, all parts are looked at again.
+    #[inline]
+    const fn touch(&mut self) {
+        self.accelerator_duty.touch();
+        self.house_duty.touch();
     }
 
     /// The accelerator, and what it is lent of the rest.
@@ -520,6 +583,7 @@ impl<'m> Router<'m> {
         out: &mut E,
     ) -> Verdict {
         self.counts.bump(Counter::Local);
+        self.touch();
         let is_echo = matches!(&packet.transport, Transport::Icmp(icmp) if icmp.kind == icmp_type::ECHO_REQUEST);
         if matches!(&packet.transport, Transport::Tcp(_))
             && !packet.is_fragment()
@@ -620,6 +684,18 @@ impl<'m> Router<'m> {
         self.malformed.bump(fault);
         Verdict::Drop
     }
+}
+
+/// When services, upgrade or desk are due.
+#[inline(never)]
+fn house_poll_at(
+    services: &services::Services<'_>,
+    upgrade: &Upgrade,
+    desk: &desk::Desk<'_>,
+    now: Instant,
+) -> Option<Instant> {
+    let due = [services.poll_at(), upgrade.poll_at(now), desk.poll_at()];
+    due.into_iter().flatten().min()
 }
 
 /// No host can have this address: "this net", loopback, link-local, multicast, reserved, broadcast

@@ -126,16 +126,18 @@ fn main() -> ! {
     let _timeout_us = watchdog.start(WATCHDOG_US);
     loop {
         watchdog.feed();
-        ports.turn(&mut router);
-        if let Some(press) = case.turn(&router) {
+        // One reading serves a turn: some 50 frames, well under a millisecond.
+        let now = now();
+        ports.turn(now, &mut router);
+        if let Some(press) = case.turn(now, &router) {
             let action = router.on_press(press);
             act(action, &mut router, &mut keeper, &mut console);
         }
         let typed = serve_console(&mut router, &mut console);
-        let action = router.poll_console(now(), console.room(), &mut console);
+        let action = router.poll_console(now, console.room(), &mut console);
         act(action, &mut router, &mut keeper, &mut console);
-        let store_at = keeper.poll(&mut router);
-        if keeper.upgrade(&mut router) == Turn::Reboot {
+        let store_at = keeper.poll(now, &mut router);
+        if keeper.upgrade(now, &mut router) == Turn::Reboot {
             reboot(&mut router, &mut keeper, &mut console)
         }
         let console_left = console.drain(SERIAL_BURST_BYTES);
@@ -221,8 +223,7 @@ impl Case {
         }
     }
 
-    fn turn(&mut self, router: &Router<'_>) -> Option<Press> {
-        let now = now();
+    fn turn(&mut self, now: Instant, router: &Router<'_>) -> Option<Press> {
         let is_pressed = self.buttons.is_pressed(Button::Reset);
         let press = self.reset.sample(now, is_pressed);
         if now < self.due {
@@ -288,16 +289,20 @@ impl Keeper {
     }
 
     /// A step of what the router wants stored; when the next one is due.
-    fn poll(&mut self, router: &mut Router<'_>) -> Option<Instant> {
-        self.store.poll(now(), &mut self.flash, router)
+    fn poll(&mut self, now: Instant, router: &mut Router<'_>) -> Option<Instant> {
+        self.store.poll(now, &mut self.flash, router)
     }
 
     /// Steps of an upgrade for [`UPGRADE_TURN`], or one of the confirmation of the image that runs.
-    fn upgrade(&mut self, router: &mut Router<'_>) -> Turn {
-        let end = now() + UPGRADE_TURN;
+    fn upgrade(&mut self, start: Instant, router: &mut Router<'_>) -> Turn {
+        let mut at = start;
         loop {
-            let turn = router.poll_upgrade(now(), &mut self.flash);
-            if turn != Turn::Busy || now() >= end {
+            let turn = router.poll_upgrade(at, &mut self.flash);
+            if turn != Turn::Busy {
+                return turn;
+            }
+            at = now();
+            if at >= start + UPGRADE_TURN {
                 return turn;
             }
         }
@@ -309,7 +314,7 @@ impl Keeper {
         while now() < end {
             // An erase may take longer than the main loop may.
             CountWatchdog::new().feed();
-            match self.poll(router) {
+            match self.poll(now(), router) {
                 Some(at) if at <= now() + STORE_ERASE_LOOK => {}
                 // Nothing, or leases that must wait longer than this.
                 Some(_) | None => return,
@@ -392,12 +397,10 @@ impl Ports {
     }
 
     /// One turn of the data path: at most a burst from each card, the router, and what came of both.
-    fn turn(&mut self, router: &mut Router<'_>) {
+    fn turn(&mut self, now: Instant, router: &mut Router<'_>) {
         for card in self.cards.iter_mut().flatten() {
             card.reclaim(&mut self.pool);
         }
-        // One reading serves a turn: some 50 frames, well under a millisecond.
-        let now = now();
         let mut arrived = false;
         for port in Port::ALL {
             for _ in 0..RECEIVE_BURST {

@@ -565,7 +565,8 @@ impl Table {
     }
 
     /// When [`poll`](Self::poll) may have something to do.
-    pub fn poll_at(&self) -> Option<Instant> {
+    #[inline]
+    pub fn poll_at(&mut self) -> Option<Instant> {
         self.wheel.next_due()
     }
 

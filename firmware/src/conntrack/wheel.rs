@@ -21,6 +21,17 @@ pub(super) struct Wheel {
     slot_of: [u8; FLOWS],
     /// The last tick whose slot is done.
     tick: u32,
+    /// When the tick after it begins, as [`take_due`](Self::take_due) found out last: nothing comes up before.
+    quiet_until: Instant,
+    /// When the next occupied slot comes up.
+    due: Due,
+}
+
+/// The answer of [`Wheel::next_due`], kept while no slot becomes occupied or empty.
+#[derive(Clone, Copy)]
+enum Due {
+    Unknown,
+    Known(Option<Instant>),
 }
 
 impl Wheel {
@@ -30,6 +41,8 @@ impl Wheel {
         occupied: [0; TIMER_WHEEL_SLOTS / 32],
         slot_of: [0; FLOWS],
         tick: 0,
+        quiet_until: Instant::ZERO,
+        due: Due::Unknown,
     };
 
     /// Puts an index that is not in the wheel where `deadline` lies.
@@ -40,6 +53,9 @@ impl Wheel {
         let ahead = ahead.clamp(1, TIMER_WHEEL_SLOTS as i32 - 1) as u32;
         let slot = self.tick.wrapping_add(ahead) as usize % TIMER_WHEEL_SLOTS;
         self.slots[slot].push_back(&mut self.links, index);
+        if self.slots[slot].len() == 1 {
+            self.due = Due::Unknown;
+        }
         self.occupied[slot / 32] |= 1 << (slot % 32);
         self.slot_of[usize::from(index)] = slot as u8;
     }
@@ -50,15 +66,25 @@ impl Wheel {
         self.slots[slot].remove(&mut self.links, index);
         if self.slots[slot].len() == 0 {
             self.occupied[slot / 32] &= !(1 << (slot % 32));
+            self.due = Due::Unknown;
         }
     }
 
     /// Takes out one index whose slot has come up; `None` when none is left until `now`.
+    #[inline]
     pub(super) fn take_due(&mut self, now: Instant) -> Option<u16> {
+        match now < self.quiet_until {
+            true => None,
+            false => self.turn(now),
+        }
+    }
+
+    fn turn(&mut self, now: Instant) -> Option<u16> {
         let now = tick_of(now);
         // After a long silence one turn shows every slot.
         if now.wrapping_sub(self.tick) as i32 > TIMER_WHEEL_SLOTS as i32 {
             self.tick = now.wrapping_sub(TIMER_WHEEL_SLOTS as u32);
+            self.due = Due::Unknown;
         }
         while (now.wrapping_sub(self.tick) as i32) > 0 {
             let slot = self.tick.wrapping_add(1) as usize % TIMER_WHEEL_SLOTS;
@@ -70,11 +96,28 @@ impl Wheel {
                 None => self.tick = self.tick.wrapping_add(1),
             }
         }
+        self.quiet_until = Instant::from_secs(i64::from(self.tick) + 1);
         None
     }
 
     /// When the next occupied slot comes up.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    #[inline]
+    pub(super) fn next_due(&mut self) -> Option<Instant> {
+        match self.due {
+            Due::Known(at) => {
+                debug_assert_eq!(at, self.search());
+                at
+            }
+            Due::Unknown => {
+                let at = self.search();
+                self.due = Due::Known(at);
+                at
+            }
+        }
+    }
+
+    /// As [`next_due`](Self::next_due), from the slots.
+    fn search(&self) -> Option<Instant> {
         let first = self.tick.wrapping_add(1) as usize % TIMER_WHEEL_SLOTS;
         let (word, bit) = (first / 32, first % 32);
         // The first word twice: its upper bits now, its lower bits after a whole turn.

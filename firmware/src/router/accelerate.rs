@@ -22,6 +22,7 @@ impl Router<'_> {
         frame: &mut [u8],
         out: &mut E,
     ) -> Option<Verdict> {
+        self.accelerator_duty.touch();
         let (accelerator, mut lent) = self.split(out);
         accelerator.on_flow_segment(now, id, direction, packet, frame, &mut lent)
     }

@@ -18,6 +18,7 @@ use crate::settings::{ForwardProtocol, Net, Settings, WanAddress};
 impl Router<'_> {
     /// Puts settings in force.
     pub(super) fn apply_settings(&mut self, settings: &Settings) {
+        self.touch();
         let before = core::mem::replace(&mut self.settings, *settings);
         let cidr = |net: Option<Net>| net.map(Net::cidr);
         let air = settings.air_net(self.addresses[Port::Air.index()].mac);
@@ -78,6 +79,7 @@ impl Router<'_> {
 
     /// Gives the WAN the address that settings and lease name, and tells the accelerator.
     fn address_wan(&mut self) {
+        self.touch();
         let wan = &self.settings.wan;
         let (cidr, gateway, mtu) = match wan.address {
             WanAddress::None => (None, None, None),
@@ -140,6 +142,7 @@ impl Router<'_> {
         if new == old {
             return;
         }
+        self.touch();
         self.addresses[port.index()] = new;
         self.neighbors.forget(port);
         match port {

@@ -131,6 +131,7 @@ impl<'m> Desk<'m> {
 impl<'m> Router<'m> {
     /// Remembers what happened, for `log`; what matters is printed on the console at once.
     pub fn event(&mut self, now: Instant, event: Event) {
+        self.house_duty.touch();
         self.desk.on_event(&event, &self.settings);
         self.log.add(now, event);
     }
@@ -187,6 +188,15 @@ impl<'m> Router<'m> {
         out: &mut dyn core::fmt::Write,
     ) -> Action {
         self.now = now;
+        let is_idle = match &self.desk.console {
+            Some(console) => console.is_idle(self, room),
+            None => true,
+        };
+        if is_idle {
+            return Action::None;
+        }
+        // What it does may concern every part.
+        self.touch();
         // The console works on the router it is a part of.
         let Some(console) = self.desk.console.take() else {
             return Action::None;

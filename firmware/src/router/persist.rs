@@ -22,6 +22,7 @@ pub(super) struct Persist {
 impl Router<'_> {
     /// Asks for the settings in force to be stored; the outcome is an event.
     pub fn save(&mut self) {
+        self.touch();
         self.desk.save(self.now);
         self.persist.settings = true;
     }
@@ -71,6 +72,7 @@ impl Client for Router<'_> {
         body: &[u8],
     ) -> Result<Restored, Refused> {
         self.now = now;
+        self.touch();
         match kind {
             Kind::Settings => {
                 let (settings, restored) = Settings::decode(version, body)?;
@@ -99,6 +101,7 @@ impl Client for Router<'_> {
     }
 
     fn pending(&mut self, now: Instant, kind: Kind, out: &mut [u8]) -> Option<Pending> {
+        self.touch();
         match kind {
             Kind::Settings => {
                 self.persist.settings = false;
@@ -118,6 +121,7 @@ impl Client for Router<'_> {
     }
 
     fn on_stored(&mut self, now: Instant, kind: Kind, result: Result<Saved, SaveError>) {
+        self.touch();
         let what = stored(kind);
         if kind == Kind::Leases && result.is_err() {
             self.services.dhcp_server.on_save_failed(now);

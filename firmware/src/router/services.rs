@@ -101,6 +101,7 @@ impl Router<'_> {
             return self.drop(Counter::TransportChecksum);
         }
         self.counts.bump(Counter::Local);
+        self.touch();
         let taken: Vec<Ipv4Cidr, { OTHERS.len() }> = OTHERS
             .into_iter()
             .filter_map(|port| self.addresses[port.index()].cidr)
@@ -140,6 +141,7 @@ impl Router<'_> {
         let Some(datagram) = datagram(port, packet, frame) else {
             return self.drop(Counter::LocalUnwanted);
         };
+        self.touch();
         if port == Port::Lan && self.upgrade.listens_on(datagram.dst_port) {
             self.on_upgrade_datagram(now, &datagram, out);
             return Verdict::Answer;

@@ -26,6 +26,7 @@ pub enum Transfer {
 impl Router<'_> {
     /// What the board knows of its images; without it there is no upgrade.
     pub fn set_boot(&mut self, now: Instant, boot: Boot) {
+        self.touch();
         self.upgrade.set_boot(now, boot);
     }
 
@@ -34,6 +35,7 @@ impl Router<'_> {
     /// # Errors
     /// An upgrade is under way, or the loader did not start this image.
     pub fn start_upgrade(&mut self, transfer: Transfer, force: bool) -> Result<(), Refusal> {
+        self.touch();
         match transfer {
             Transfer::Tftp => {
                 let chance = self.random.next_u16();
@@ -48,6 +50,10 @@ impl Router<'_> {
         let turn = self
             .upgrade
             .poll_flash(now, flash, &mut self.accelerator.pool);
+        if turn != Turn::Idle {
+            // It may have given blocks back.
+            self.touch();
+        }
         self.tell_upgrade(now);
         turn
     }
@@ -78,7 +84,11 @@ impl Router<'_> {
             out,
             ident: &mut self.services.ident,
         };
+        let free = self.accelerator.pool.blocks_free();
         self.upgrade.poll(now, &mut self.accelerator.pool, &mut way);
+        if self.accelerator.pool.blocks_free() != free {
+            self.accelerator_duty.touch();
+        }
         self.tell_upgrade(now);
     }
 
@@ -97,6 +107,7 @@ impl Router<'_> {
 
     /// Gives a byte of the console's line to the transfer that has it.
     pub fn on_upgrade_byte(&mut self, byte: u8, out: &mut dyn core::fmt::Write) {
+        self.touch();
         let (now, pool) = (self.now, &mut self.accelerator.pool);
         self.upgrade.on_line_byte(now, byte, pool, out);
         self.tell_upgrade(now);
@@ -104,6 +115,7 @@ impl Router<'_> {
 
     /// Lets the transfer that has the console's line write what is due.
     pub fn poll_upgrade_line(&mut self, out: &mut dyn core::fmt::Write) {
+        self.touch();
         let (now, pool) = (self.now, &mut self.accelerator.pool);
         self.upgrade.poll_line(now, pool, out);
         self.tell_upgrade(now);

@@ -110,11 +110,20 @@ impl<E: Egress> Way for RouterWay<'_, E> {
     }
 
     fn room(&self, to: Ipv4Address) -> usize {
-        self.route(to).map_or(0, |(port, _hop)| {
-            let queue = BULK_FRAMES_QUEUED_MAX.saturating_sub(self.out.queued(port));
-            queue.min(self.out.room(port))
-        })
+        self.route(to)
+            .map_or(0, |(port, _hop)| bulk_room(self.out, port))
     }
+}
+
+/// Frames of the router's own streams that a port takes now.
+fn bulk_room(out: &impl Egress, port: Port) -> usize {
+    let queue = BULK_FRAMES_QUEUED_MAX.saturating_sub(out.queued(port));
+    queue.min(out.room(port))
+}
+
+/// Whether a port may have refused a frame since it last had slots back.
+pub(super) fn is_full(out: &impl Egress, port: Port) -> bool {
+    bulk_room(out, port) == 0
 }
 
 impl<E: Egress> SendIp for RouterWay<'_, E> {
