@@ -23,15 +23,10 @@ pub(super) struct Wheel {
     tick: u32,
     /// When the tick after it begins, as [`take_due`](Self::take_due) found out last: nothing comes up before.
     quiet_until: Instant,
-    /// When the next occupied slot comes up.
-    due: Due,
-}
-
-/// The answer of [`Wheel::next_due`], kept while no slot becomes occupied or empty.
-#[derive(Clone, Copy)]
-enum Due {
-    Unknown,
-    Known(Option<Instant>),
+    /// When the next occupied slot comes up, if that is known: it is as long as no slot becomes occupied or empty.
+    /// Two fields, so that an empty wheel is all zero.
+    due: Option<Instant>,
+    is_due_known: bool,
 }
 
 impl Wheel {
@@ -42,7 +37,8 @@ impl Wheel {
         slot_of: [0; FLOWS],
         tick: 0,
         quiet_until: Instant::ZERO,
-        due: Due::Unknown,
+        due: None,
+        is_due_known: false,
     };
 
     /// Puts an index that is not in the wheel where `deadline` lies.
@@ -54,7 +50,7 @@ impl Wheel {
         let slot = self.tick.wrapping_add(ahead) as usize % TIMER_WHEEL_SLOTS;
         self.slots[slot].push_back(&mut self.links, index);
         if self.slots[slot].len() == 1 {
-            self.due = Due::Unknown;
+            self.is_due_known = false;
         }
         self.occupied[slot / 32] |= 1 << (slot % 32);
         self.slot_of[usize::from(index)] = slot as u8;
@@ -66,7 +62,7 @@ impl Wheel {
         self.slots[slot].remove(&mut self.links, index);
         if self.slots[slot].len() == 0 {
             self.occupied[slot / 32] &= !(1 << (slot % 32));
-            self.due = Due::Unknown;
+            self.is_due_known = false;
         }
     }
 
@@ -84,7 +80,7 @@ impl Wheel {
         // After a long silence one turn shows every slot.
         if now.wrapping_sub(self.tick) as i32 > TIMER_WHEEL_SLOTS as i32 {
             self.tick = now.wrapping_sub(TIMER_WHEEL_SLOTS as u32);
-            self.due = Due::Unknown;
+            self.is_due_known = false;
         }
         while (now.wrapping_sub(self.tick) as i32) > 0 {
             let slot = self.tick.wrapping_add(1) as usize % TIMER_WHEEL_SLOTS;
@@ -103,17 +99,12 @@ impl Wheel {
     /// When the next occupied slot comes up.
     #[inline]
     pub(super) fn next_due(&mut self) -> Option<Instant> {
-        match self.due {
-            Due::Known(at) => {
-                debug_assert_eq!(at, self.search());
-                at
-            }
-            Due::Unknown => {
-                let at = self.search();
-                self.due = Due::Known(at);
-                at
-            }
+        if !self.is_due_known {
+            self.due = self.search();
+            self.is_due_known = true;
         }
+        debug_assert_eq!(self.due, self.search());
+        self.due
     }
 
     /// As [`next_due`](Self::next_due), from the slots.
