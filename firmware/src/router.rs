@@ -367,13 +367,8 @@ impl<'m> Router<'m> {
         let house = self
             .house_duty
             .poll_at(|| house_poll_at(services, upgrade, desk, now));
-        let due = [
-            self.neighbors.poll_at(),
-            self.conntrack.poll_at(),
-            at,
-            house,
-        ];
-        due.into_iter().flatten().min()
+        let tables = duty::earlier(self.neighbors.poll_at(), self.conntrack.poll_at());
+        duty::earlier(duty::earlier(at, house), tables)
     }
 
     #[inline]

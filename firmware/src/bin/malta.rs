@@ -41,7 +41,7 @@ use hal_mips::soc::uart::{Uart, WAIT_LOOKS};
 use hal_mips::soc::{i8254, i8259};
 use hal_mips::virtio::{Memory as VirtioMemory, VirtioNet};
 use hal_mips::watchdog::Watchdog;
-use smoltcp::time::Instant;
+use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::EthernetAddress;
 use virtio_drivers::transport::pci::PciTransport;
 use virtio_drivers::transport::pci::bus::{ConfigurationAccess, PciRoot};
@@ -402,7 +402,7 @@ impl Ports {
             card.reclaim(&mut self.pool);
         }
         let mut arrived = false;
-        for port in Port::ALL {
+        for &port in &Port::ALL {
             for _ in 0..RECEIVE_BURST {
                 let Some(mut frame) = self.receive(port) else {
                     break;
@@ -454,13 +454,19 @@ impl Ports {
                 return;
             }
             let now = now();
-            let at = [router.poll_at(now), store_at].into_iter().flatten().min();
-            let micros = match at {
-                Some(at) if at <= now => return,
-                Some(at) => (at - now).total_micros().min(u64::from(time::SLEEP_US_MAX)) as u32,
-                None => time::SLEEP_US_MAX,
-            };
-            time::sleep(micros);
+            let mut wake = now + Duration::from_micros(u64::from(time::SLEEP_US_MAX));
+            for at in [router.poll_at(now), store_at] {
+                if let Some(at) = at
+                    && at < wake
+                {
+                    wake = at;
+                }
+            }
+            if wake <= now {
+                return;
+            }
+            // At most `SLEEP_US_MAX`.
+            time::sleep((wake - now).total_micros() as u32);
         }
         if cp0::pending(cp0::IM_BOARD) {
             for card in self.cards.iter_mut().flatten() {

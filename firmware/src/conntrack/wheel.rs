@@ -75,6 +75,9 @@ impl Wheel {
         }
     }
 
+    // Once a second: kept apart, or its division is done each time.
+    #[cold]
+    #[inline(never)]
     fn turn(&mut self, now: Instant) -> Option<u16> {
         let now = tick_of(now);
         // After a long silence one turn shows every slot.

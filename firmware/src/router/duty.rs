@@ -87,6 +87,16 @@ impl Duty {
     }
 }
 
+/// The earlier of two deadlines, either of which may not be.
+#[inline]
+pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(if other < one { other } else { one }),
+        (Some(at), None) | (None, Some(at)) => Some(at),
+        (None, None) => None,
+    }
+}
+
 /// Asserts I1.
 fn check(remembered: Option<Instant>, own: Option<Instant>) {
     let is_late = match (remembered, own) {
@@ -109,6 +119,15 @@ mod tests {
 
     fn never() -> Option<Instant> {
         panic!("the deadline was looked up");
+    }
+
+    #[test]
+    fn the_earlier_of_two_deadlines_is_the_one_that_is() {
+        assert_eq!(earlier(Some(SOON), Some(LATER)), Some(SOON));
+        assert_eq!(earlier(Some(LATER), Some(SOON)), Some(SOON));
+        assert_eq!(earlier(None, Some(LATER)), Some(LATER));
+        assert_eq!(earlier(Some(LATER), None), Some(LATER));
+        assert_eq!(earlier(None, None), None);
     }
 
     #[test]

@@ -408,7 +408,7 @@ const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1FFF;
 
 /// Verifies the header checksum; ten words in the machine's order (RFC 1071 section 2 (B)).
-#[inline]
+#[inline(always)]
 fn header_checksum_ok(fixed: &[u8; IPV4_BYTES], options: &[u8]) -> bool {
     let (words, _) = fixed.as_chunks::<4>();
     let mut acc = 0u32;
@@ -422,7 +422,7 @@ fn header_checksum_ok(fixed: &[u8; IPV4_BYTES], options: &[u8]) -> bool {
     checksum::is_valid(acc)
 }
 
-#[inline]
+#[inline(always)]
 fn parse_tcp(body: &[u8], l4: usize) -> Result<Tcp, Malformed> {
     let header = body.first_chunk::<TCP_BYTES>().ok_or(Malformed::TcpShort)?;
     let header_bytes = usize::from(header[12] >> 4) * 4;
