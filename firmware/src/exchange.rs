@@ -45,7 +45,7 @@ pub use why::{Download, Help, Said, Verdict, Verdicts, Why};
 
 use crate::budget::{
     EXCHANGE_HOLD_MAX, EXCHANGES_MAX, HANDSHAKE_WINDOW_MAX, LINK_FAILURES_MAX, LINK_STALL,
-    PEERS_MAX, REQUEST_BYTES_MAX, STALL_DOUBLINGS_MAX, WINDOW_BLOCKS,
+    PEERS_MAX, RACE_RTT_US_MAX, REQUEST_BYTES_MAX, STALL_DOUBLINGS_MAX, WINDOW_BLOCKS,
 };
 use crate::classify;
 use crate::fetch::response::{ReplyHead, judge_probe, judge_reply};
@@ -96,6 +96,8 @@ crate::counter_stage! {
         Ranges = "ranges",
         /// Ranges taken back from a link.
         RangesLost = "ranges-lost",
+        /// Ranges asked of a second link because the first was late or slow.
+        Hedged = "hedged",
         /// Times that a plan had to start again at a byte it had forgotten; never, unless there is a bug.
         Holes = "holes",
         /// Links that brought nothing for too long.
@@ -535,6 +537,7 @@ impl<'m> Exchanges<'m> {
                 head_len,
                 body_first,
                 bytes,
+                duplicates,
                 failures,
                 own_faults,
                 progress_at,
@@ -557,6 +560,7 @@ impl<'m> Exchanges<'m> {
                     *progress_at = now;
                     counts.add(Counter::BytesUplink, part.len() as u64);
                     counts.add(Counter::BytesDuplicate, written.duplicate as u64);
+                    *duplicates += written.duplicate as u64;
                     if written.conflict {
                         counts.bump(Counter::BytesConflict);
                         *is_doubtful = true;
@@ -642,6 +646,9 @@ impl<'m> Exchanges<'m> {
         match judged {
             Ok(()) => {
                 slot.plan.assume_rates(&self.rates);
+                // A connection is opened, then the HEAD answered.
+                let us = (now - slot.held_at).total_micros() / 2;
+                slot.plan.set_round_trip(us.min(RACE_RTT_US_MAX));
                 self.ask(now, id, shared);
             }
             Err(why) => self.release(now, id, why, shared, way),
@@ -685,12 +692,20 @@ impl<'m> Exchanges<'m> {
                 }
                 slot.on_link_failed(now, link, &mut self.counts);
             }
-            usable[i] &= slot.may_use(link) && now >= slot.paused_until[i];
+            // A late one keeps what it has and gets nothing more meanwhile.
+            usable[i] &= slot.may_use(link)
+                && now >= slot.paused_until[i]
+                && !slot.plan.is_late(now, link);
         }
         usable[0] = usable[0] && slot.own_line_is_worth_it(now, &usable);
         if slot.state == State::Racing {
             // What a link failed to bring and the origin sends itself.
             slot.plan.forget_below(slot.offset_of(slot.race.cut));
+        }
+        slot.plan.set_head(slot.waited_for());
+        if slot.may_hedge() {
+            let hedged = slot.plan.hedge(now, &usable);
+            self.counts.add(Counter::Hedged, u64::from(hedged));
         }
         let Some(request) = slot.request else { return };
         let limit = slot.plan_limit();

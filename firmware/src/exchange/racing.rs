@@ -263,6 +263,7 @@ impl Exchange {
         self.race.progress_at = now;
         self.plan = crate::split::Plan::new(now, self.offset_of(cut), self.body_end());
         self.plan.assume_rates(rates);
+        self.plan.set_round_trip(course.rtt_us);
         self.state = State::Racing;
         Ok(())
     }

@@ -4,23 +4,27 @@
 //! ranges, sized by its measured rate, so that a request is always under way while the range before
 //! it arrives. What a link failed to bring goes back and is handed out first.
 //!
+//! A link that is late is not waited for: what it was asked for is *hedged*, that is handed out to another as well, and
+//! counts as arrived by whoever brings it first. So is the last range of a link that others would bring much sooner.
+//!
 //! Calling order: [`Plan::next`] while it returns ranges; [`Plan::on_bytes`] as bytes arrive;
 //! [`Plan::on_done`] after a range's last byte; [`Plan::on_failed`] when a link lost what it was asked for.
 //!
 //! Units: offsets and sizes in bytes, rates in bytes/s, times in µs.
 //!
 //! Invariants:
-//! - I1: asked, returned and arrived parts together cover `[first, frontier)`.
+//! - I1: asked and not hedged, returned and arrived parts together cover `[first, frontier)`.
 //! - I2: returned spans are sorted and disjoint, all below `frontier`.
-//! - I3: no link holds more than [`ASKS_PER_LINK`] ranges.
+//! - I3: no link holds more than [`ASKS_PER_LINK`] ranges, and one more for which the stream waits.
 //!
-//! Budget: below 1 KiB an exchange (asserted).
+//! Budget: below 1.5 KiB an exchange (asserted).
 
 pub mod validator;
 
 use crate::budget::{
-    ASKS_PER_LINK, LINK_STALL, RANGE_BYTES_FIRST, RANGE_BYTES_MAX, RANGE_BYTES_MIN, RANGE_TIME_US,
-    RANGES_RETURNED_MAX, RATE_RATIO_MAX,
+    ASKS_PER_LINK, HEDGE_ANSWER_ROUND_TRIPS, HEDGE_ANSWER_US, HEDGE_GAPS, HEDGE_ROUND_TRIPS,
+    HEDGE_US_MAX, HEDGE_US_MIN, LINK_STALL, RANGE_BYTES_FIRST, RANGE_BYTES_MAX, RANGE_BYTES_MIN,
+    RANGE_ROUND_TRIPS, RANGE_TIME_US, RANGE_TIME_US_MIN, RANGES_RETURNED_MAX, RATE_RATIO_MAX,
 };
 use heapless::{Deque, Vec};
 use smoltcp::time::{Duration, Instant};
@@ -41,11 +45,17 @@ struct Ask {
     /// Next offset expected.
     at: u64,
     end: u64,
+    /// The rest was handed out to another link as well: that one must bring it.
+    is_hedged: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Lane {
-    asks: Deque<Ask, ASKS_PER_LINK>,
+    asks: Deque<Ask, { ASKS_PER_LINK + 1 }>,
+    /// Bytes came since it had nothing to do.
+    has_answered: bool,
+    /// The longest time between two arrivals lately, µs.
+    gap_us: u64,
     /// Bytes/s; zero until the first range is done.
     rate: u64,
     /// Since when the bytes now counted have been arriving.
@@ -71,9 +81,13 @@ pub struct Plan {
     end: u64,
     returned: Vec<Span, RANGES_RETURNED_MAX>,
     lanes: [Lane; LINKS_MAX],
+    /// First byte that the stream waits for.
+    head: u64,
+    /// From a request to its reply, µs; zero while unknown.
+    rtt_us: u64,
 }
 
-const _: () = assert!(core::mem::size_of::<Plan>() <= 1024);
+const _: () = assert!(core::mem::size_of::<Plan>() <= 1536);
 
 impl Plan {
     /// Plans `[first, end)`.
@@ -84,13 +98,116 @@ impl Plan {
             returned: Vec::new(),
             lanes: core::array::from_fn(|_| Lane {
                 asks: Deque::new(),
+                has_answered: false,
+                gap_us: 0,
                 rate: 0,
                 since: now,
                 counted: 0,
                 progress_at: now,
                 stall: LINK_STALL,
             }),
+            head: first,
+            rtt_us: 0,
         }
+    }
+
+    /// Tells how long a request takes to be answered, µs; zero while that is unknown.
+    pub fn set_round_trip(&mut self, us: u64) {
+        self.rtt_us = us;
+    }
+
+    /// Tells the first byte that the stream waits for: a link without a free place is asked for it all the same.
+    pub fn set_head(&mut self, offset: u64) {
+        self.head = offset;
+    }
+
+    /// How long `lane` may bring nothing before others are asked as well.
+    fn patience(&self, lane: &Lane) -> Duration {
+        let us = if lane.has_answered {
+            let usual = self.rtt_us * HEDGE_ROUND_TRIPS + lane.gap_us * HEDGE_GAPS;
+            usual.clamp(HEDGE_US_MIN, HEDGE_US_MAX)
+        } else if self.rtt_us == 0 {
+            HEDGE_ANSWER_US
+        } else {
+            (self.rtt_us * HEDGE_ANSWER_ROUND_TRIPS).clamp(HEDGE_ANSWER_US / 2, HEDGE_ANSWER_US)
+        };
+        Duration::from_micros(us)
+    }
+
+    /// Whether a link holds ranges and brought nothing for longer than it usually takes: nothing more should be asked of
+    /// it meanwhile.
+    pub fn is_late(&self, now: Instant, link: LinkId) -> bool {
+        let lane = &self.lanes[link.index()];
+        !lane.asks.is_empty() && now >= lane.progress_at + self.patience(lane)
+    }
+
+    /// Hands out a second time what late links were asked for: at once what the stream waits for, the rest when they
+    /// are late twice; and the last ranges of slow links when one of the others, with nothing to do, is much faster.
+    ///
+    /// `usable` tells which links can take it. The late one goes on and must not be believed to be lost. Returns how many
+    /// ranges were hedged.
+    pub fn hedge(&mut self, now: Instant, usable: &[bool; LINKS_MAX]) -> u32 {
+        let mut hedged = 0;
+        let tail = self.tail_of(now, usable);
+        for i in 0..LINKS_MAX {
+            if !(0..LINKS_MAX).any(|other| other != i && usable[other]) {
+                continue;
+            }
+            let lane = &self.lanes[i];
+            let patience = self.patience(lane);
+            let silence = now - lane.progress_at;
+            let is_tail = tail == Some(i);
+            if lane.asks.is_empty() || (silence < patience && !is_tail) {
+                continue;
+            }
+            let head = self.head;
+            let mut rests: Vec<Ask, { ASKS_PER_LINK + 1 }> = Vec::new();
+            for ask in self.lanes[i].asks.iter_mut() {
+                let is_due = ask.at <= head || silence >= patience * 2 || is_tail;
+                if !ask.is_hedged && ask.at < ask.end && is_due {
+                    // As many places as asks.
+                    let _fits = rests.push(*ask).is_ok();
+                    ask.is_hedged = true;
+                }
+            }
+            hedged += rests.len() as u32;
+            for rest in rests {
+                self.give_back(rest);
+            }
+        }
+        hedged
+    }
+
+    /// The link whose last ranges another would bring much sooner, if everything else is asked for.
+    fn tail_of(&self, now: Instant, usable: &[bool; LINKS_MAX]) -> Option<usize> {
+        if self.unasked() > 0 {
+            return None;
+        }
+        let pace = |i: usize| self.pace(now, LinkId::from_index(i)).max(1);
+        let idle = (0..LINKS_MAX).filter(|&i| usable[i] && self.lanes[i].asks.is_empty());
+        let best = idle.map(|i| self.lanes[i].rate).max().filter(|&r| r > 0)?;
+        let left = |i: usize| {
+            let asks = self.lanes[i].asks.iter().filter(|ask| !ask.is_hedged);
+            asks.map(|ask| ask.end - ask.at).sum::<u64>()
+        };
+        (0..LINKS_MAX)
+            .filter(|&i| left(i) > 0 && self.lanes[i].has_answered)
+            .find(|&i| {
+                let us = |rate: u64| left(i).saturating_mul(1_000_000) / rate;
+                us(pace(i)) > 2 * (us(best) + self.rtt_us.max(HEDGE_US_MIN))
+            })
+    }
+
+    /// When a link that is in time now will be late.
+    pub fn late_at(&self, now: Instant) -> Option<Instant> {
+        let lanes = self.lanes.iter().filter(|lane| !lane.asks.is_empty());
+        lanes
+            .flat_map(|lane| {
+                let patience = self.patience(lane);
+                [lane.progress_at + patience, lane.progress_at + patience * 2]
+            })
+            .filter(|&at| at > now)
+            .min()
     }
 
     /// Carries rates over from earlier exchanges, bytes/s; zero leaves one unknown.
@@ -151,6 +268,7 @@ impl Plan {
             first: start,
             at: start,
             end,
+            is_hedged: false,
         });
     }
 
@@ -171,7 +289,11 @@ impl Plan {
         usable: &[bool; LINKS_MAX],
     ) -> Option<ByteRange> {
         let lane = &self.lanes[link.index()];
-        if lane.asks.is_full() || !usable[link.index()] {
+        let is_due = |span: &Span| span.start <= self.head;
+        let is_urgent = self.returned.first().is_some_and(is_due);
+        // One place more for what the stream waits for, on a link that works.
+        let places = ASKS_PER_LINK + usize::from(is_urgent && lane.has_answered);
+        if lane.asks.len() >= places || !usable[link.index()] {
             return None;
         }
         let best = (0..LINKS_MAX)
@@ -184,14 +306,17 @@ impl Plan {
         }
         let wanted = match lane.rate {
             0 => RANGE_BYTES_FIRST,
-            rate => (rate.saturating_mul(RANGE_TIME_US) / 1_000_000)
+            rate => (rate.saturating_mul(self.range_time_us()) / 1_000_000)
                 .clamp(RANGE_BYTES_FIRST / 2, RANGE_BYTES_MAX),
         };
         let share = self.share(link, usable, best);
-        if share < RANGE_BYTES_MIN && !lane.asks.is_empty() {
+        if share < RANGE_BYTES_MIN && !lane.asks.is_empty() && !is_urgent {
             return None;
         }
-        let wanted = wanted.min(share.max(RANGE_BYTES_MIN));
+        let wanted = match is_urgent {
+            true => wanted,
+            false => wanted.min(share.max(RANGE_BYTES_MIN)),
+        };
 
         let span = match self.returned.first().copied() {
             Some(span) => Span {
@@ -208,6 +333,11 @@ impl Plan {
             start: span.start,
             end: span.end.min(limit),
         };
+        // What it is late with, others are asked for.
+        let has_it = |ask: &Ask| ask.is_hedged && ask.at < span.end && span.start < ask.end;
+        if lane.asks.iter().any(has_it) {
+            return None;
+        }
         let cut_by_window = span.end == limit && span.end < self.end;
         if span.start >= span.end || (cut_by_window && span.end - span.start < RANGE_BYTES_MIN) {
             return None;
@@ -225,6 +355,7 @@ impl Plan {
             lane.since = now;
             lane.counted = 0;
             lane.progress_at = now;
+            lane.has_answered = false;
         }
         if lane
             .asks
@@ -232,6 +363,7 @@ impl Plan {
                 first: span.start,
                 at: span.start,
                 end: span.end,
+                is_hedged: false,
             })
             .is_err()
         {
@@ -241,6 +373,15 @@ impl Plan {
             first: span.start,
             last: span.end - 1,
         })
+    }
+
+    /// How long a range should last: with two of them a link never idles, and the less is asked, the sooner something
+    /// else can be.
+    fn range_time_us(&self) -> u64 {
+        match self.rtt_us {
+            0 => RANGE_TIME_US,
+            us => (us * RANGE_ROUND_TRIPS).clamp(RANGE_TIME_US_MIN, RANGE_TIME_US),
+        }
     }
 
     /// The link's fair part of what is not yet asked for, so that all links end together, bytes.
@@ -283,8 +424,22 @@ impl Plan {
             return;
         };
         ask.at = ask.end.min(ask.at + len);
+        if lane.has_answered {
+            let gap_us = (now - lane.progress_at).total_micros();
+            // Forgotten by half every 44 arrivals.
+            lane.gap_us = gap_us.max(lane.gap_us - lane.gap_us / 64);
+        }
+        lane.has_answered = true;
         lane.progress_at = now;
         lane.counted += len;
+        // What was hedged and is not asked of another yet need not be.
+        let end = offset + len;
+        for span in &mut self.returned {
+            if span.start >= offset && span.start < end {
+                span.start = span.end.min(end);
+            }
+        }
+        self.returned.retain(|span| span.start < span.end);
     }
 
     /// First offset of a link's oldest range, by which [`Self::on_done`] knows it.
@@ -321,13 +476,17 @@ impl Plan {
             lane.counted = 0;
         }
         lane.progress_at = now;
-        self.give_back(ask);
+        if !ask.is_hedged {
+            self.give_back(ask);
+        }
     }
 
     /// Takes everything back that a link was asked for.
     pub fn on_failed(&mut self, link: LinkId) {
         while let Some(ask) = self.lanes[link.index()].asks.pop_front() {
-            self.give_back(ask);
+            if !ask.is_hedged {
+                self.give_back(ask);
+            }
         }
     }
 
