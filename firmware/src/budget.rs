@@ -448,6 +448,12 @@ pub const HEDGE_ANSWER_US: u64 = 500_000;
 pub const HEDGE_BYTES: u64 = 512 * 1024;
 /// The part of a response that may come twice, see [`HEDGE_BYTES`].
 pub const HEDGE_SHARE: u64 = 32;
+/// Facts about origin hosts that are remembered: a household downloads large files from a handful of hosts at a time.
+pub const HOST_FACTS_MAX: usize = 16;
+/// How long a host's habit is believed: servers change seldom, and a user who waits that long asks again anyway.
+pub const HOST_MEMORY: Duration = Duration::from_secs(10 * 60);
+/// How long a host that wants fewer requests is spared (FAULTS K11): what servers mostly tell in `Retry-After` is less.
+pub const HOST_BUSY: Duration = Duration::from_secs(120);
 /// A link that brings nothing for this long loses its ranges (FAULTS K5): longer than an origin takes to send a lost
 /// packet again, so that a lost packet is no lost link.
 pub const LINK_STALL: Duration = Duration::from_millis(2000);

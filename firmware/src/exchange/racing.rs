@@ -377,6 +377,9 @@ impl Exchange {
 
     /// What a race comes to now; `has_peer`: some neighbour may still bring something.
     pub(super) fn step(&self, now: Instant, has_peer: bool) -> Step {
+        if let Some(habit) = self.barred_by {
+            return Step::Leave(Why::Host(habit));
+        }
         let race = &self.race;
         let held = self.held_at_cut();
         let is_proven = self.is_proven();

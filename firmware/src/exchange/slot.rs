@@ -4,11 +4,12 @@ use heapless::Vec;
 use smoltcp::time::Instant;
 
 use super::flow::{self, ClientSegment, Flow};
+use super::hosts::{Habit, Key};
 use super::racing::Race;
 use super::{Counter, ExchangeId, Why};
 use crate::budget::{
-    EXCHANGE_HOLD_MAX, HEDGE_BYTES, HEDGE_SHARE, LINK_FAILURES_MAX, LINK_PAUSE, OWN_FAULTS_MAX, REPLY_HEAD_BYTES_MAX,
-    REQUEST_BYTES_MAX, REQUEST_HEAD_BYTES_MAX, STITCH_BLOCK_BYTES,
+    EXCHANGE_HOLD_MAX, HEDGE_BYTES, HEDGE_SHARE, LINK_FAILURES_MAX, LINK_PAUSE, OWN_FAULTS_MAX,
+    REPLY_HEAD_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_HEAD_BYTES_MAX, STITCH_BLOCK_BYTES,
 };
 use crate::classify;
 use crate::counters::Counts;
@@ -72,6 +73,8 @@ pub(super) struct Exchange {
     pub(super) bytes: [u64; LINKS_MAX],
     /// Bytes that came twice.
     pub(super) duplicates: u64,
+    /// What was seen of the origin that makes help useless.
+    pub(super) barred_by: Option<Habit>,
     pub(super) progress_at: Instant,
     /// The reply, or the client's request, says that the connection ends with this response.
     pub(super) closes: bool,
@@ -114,6 +117,7 @@ impl Exchange {
             paused_until: [Instant::ZERO; LINKS_MAX],
             bytes: [0; LINKS_MAX],
             duplicates: 0,
+            barred_by: None,
             progress_at: Instant::ZERO,
             closes: false,
             client_fin: false,
@@ -144,6 +148,7 @@ impl Exchange {
         self.paused_until = [now; LINKS_MAX];
         self.bytes = [0; LINKS_MAX];
         self.duplicates = 0;
+        self.barred_by = None;
         self.progress_at = now;
         self.closes = false;
         self.client_fin = false;
@@ -429,6 +434,12 @@ impl Exchange {
         self.offset_of(window_end.max(self.head_len))
     }
 
+    /// The origin host, once the request is whole.
+    pub(super) fn host(&self) -> Option<Key> {
+        let request = self.request.as_ref()?;
+        Some(Key::new(self.flow.ends.origin, request.host.of(&self.held)))
+    }
+
     /// The first byte of the object that is missing where the stream goes on, or will behind the cut of a race.
     pub(super) fn waited_for(&self) -> u64 {
         let missing = match self.state {
@@ -482,7 +493,10 @@ impl Exchange {
         let plan = match self.state {
             State::Opening | State::Racing | State::Stitching => {
                 let stalled = self.plan.poll_at();
-                [stalled, self.plan.late_at(now)].into_iter().flatten().min()
+                [stalled, self.plan.late_at(now)]
+                    .into_iter()
+                    .flatten()
+                    .min()
             }
             State::Free
             | State::Listening

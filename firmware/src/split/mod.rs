@@ -54,6 +54,10 @@ struct Lane {
     asks: Deque<Ask, { ASKS_PER_LINK + 1 }>,
     /// Bytes came since it had nothing to do.
     has_answered: bool,
+    /// A range was whole since the link last lost one.
+    has_done: bool,
+    /// Its connection ends with each reply.
+    closes: bool,
     /// The longest time between two arrivals lately, µs.
     gap_us: u64,
     /// Bytes/s; zero until the first range is done.
@@ -99,6 +103,8 @@ impl Plan {
             lanes: core::array::from_fn(|_| Lane {
                 asks: Deque::new(),
                 has_answered: false,
+                has_done: false,
+                closes: false,
                 gap_us: 0,
                 rate: 0,
                 since: now,
@@ -292,7 +298,10 @@ impl Plan {
         let is_due = |span: &Span| span.start <= self.head;
         let is_urgent = self.returned.first().is_some_and(is_due);
         // One place more for what the stream waits for, on a link that works.
-        let places = ASKS_PER_LINK + usize::from(is_urgent && lane.has_answered);
+        let places = match lane.closes {
+            true => 1,
+            false => ASKS_PER_LINK + usize::from(is_urgent && lane.has_answered),
+        };
         if lane.asks.len() >= places || !usable[link.index()] {
             return None;
         }
@@ -305,6 +314,7 @@ impl Plan {
             return None;
         }
         let wanted = match lane.rate {
+            _ if lane.closes => RANGE_BYTES_MAX,
             0 => RANGE_BYTES_FIRST,
             rate => (rate.saturating_mul(self.range_time_us()) / 1_000_000)
                 .clamp(RANGE_BYTES_FIRST / 2, RANGE_BYTES_MAX),
@@ -447,6 +457,28 @@ impl Plan {
         self.lanes[link.index()].asks.front().map(|ask| ask.first)
     }
 
+    /// Whether the range of a link that starts at `first` is not whole.
+    pub fn lacks(&self, link: LinkId, first: u64) -> bool {
+        let mut asks = self.lanes[link.index()].asks.iter();
+        asks.any(|ask| ask.first == first && ask.at < ask.end)
+    }
+
+    /// Whether a link brought a whole range and nothing of the next one.
+    pub fn is_between_ranges(&self, link: LinkId) -> bool {
+        let lane = &self.lanes[link.index()];
+        let front = lane.asks.front();
+        lane.has_done && front.is_none_or(|ask| ask.at == ask.first)
+    }
+
+    /// The link's connection ends with each reply: it is asked for one range at a time, the largest. What it was asked for
+    /// behind the last one goes back.
+    pub fn on_closed(&mut self, link: LinkId) {
+        self.on_failed(link);
+        let lane = &mut self.lanes[link.index()];
+        lane.closes = true;
+        lane.has_done = false;
+    }
+
     /// Ends the range of a link that starts at `first`; what it did not bring of it is handed out again.
     pub fn on_done(&mut self, now: Instant, link: LinkId, first: u64) {
         let lane = &mut self.lanes[link.index()];
@@ -462,6 +494,7 @@ impl Plan {
             }
         }
         let Some(ask) = done else { return };
+        lane.has_done = true;
         let elapsed = (now - lane.since).total_micros().max(1);
         // Windows shorter than this say more about bursts than about the line.
         if elapsed >= 20_000 {
