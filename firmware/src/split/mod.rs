@@ -773,11 +773,122 @@ mod tests {
         }
     }
 
+    /// A plan whose second link has two ranges and brings the first one's beginning, and when that was.
+    fn under_way() -> (Plan, ByteRange, ByteRange, Instant) {
+        let mut plan = Plan::new(T0, 0, 1 << 20);
+        plan.set_round_trip(50_000);
+        let a = plan.next(T0, link(1), u64::MAX, &BOTH).unwrap();
+        let b = plan.next(T0, link(1), u64::MAX, &BOTH).unwrap();
+        let mut now = T0;
+        for part in 0..20 {
+            now += Duration::from_millis(5);
+            plan.on_bytes(now, link(1), part * 1_000, 1_000);
+        }
+        plan.set_head(20_000);
+        (plan, a, b, now)
+    }
+
+    #[test]
+    fn k5_n5_what_a_late_link_was_asked_for_is_asked_of_another_at_once_if_the_stream_waits_for_it()
+    {
+        let (mut plan, a, b, last) = under_way();
+        let late = plan.late_at(last).unwrap();
+        assert!(late <= last + Duration::from_micros(HEDGE_US_MAX));
+        let before = late - Duration::from_micros(1);
+        assert!(!plan.is_late(before, link(1)));
+        assert_eq!(plan.hedge(before, &BOTH), 0);
+        assert!(plan.is_late(late, link(1)));
+        let mut alone = [false; LINKS_MAX];
+        assert_eq!(plan.hedge(late, &alone), 0, "nobody else is there");
+        alone[0] = true;
+        assert_eq!(plan.hedge(late, &alone), 1);
+        assert_eq!(plan.hedge(late, &alone), 0, "once is enough");
+        let again = plan.next(late, link(0), u64::MAX, &alone).unwrap();
+        assert_eq!((again.first, again.last), (20_000, a.last));
+        // Late twice: the rest as well.
+        let later = last + Duration::from_micros(2 * HEDGE_US_MAX);
+        assert_eq!(plan.hedge(later, &alone), 1);
+        let rest = plan.next(later, link(0), u64::MAX, &alone).unwrap();
+        assert_eq!(rest.first, b.first);
+    }
+
+    #[test]
+    fn a_late_link_that_comes_back_is_not_late_and_what_it_brings_need_not_be_asked_for() {
+        let (mut plan, a, _, last) = under_way();
+        let late = plan.late_at(last).unwrap();
+        assert_eq!(plan.hedge(late, &BOTH), 1);
+        plan.on_bytes(late, link(1), 20_000, 10_000);
+        assert!(!plan.is_late(late, link(1)));
+        let again = plan.next(late, link(0), u64::MAX, &BOTH).unwrap();
+        assert_eq!((again.first, again.last), (30_000, a.last));
+    }
+
+    #[test]
+    fn what_was_hedged_is_not_asked_a_third_time_when_the_late_link_fails() {
+        let (mut plan, a, b, last) = under_way();
+        let late = plan.late_at(last).unwrap();
+        assert_eq!(plan.hedge(late, &BOTH), 1);
+        let hedge = plan.next(late, link(0), u64::MAX, &BOTH).unwrap();
+        assert_eq!(hedge.first, 20_000);
+        plan.on_failed(link(1));
+        let next = plan.next(late, link(0), u64::MAX, &BOTH).unwrap();
+        assert_eq!(next.first, b.first, "not {}", a.first);
+        // The hedge's own link fails too: then it is asked again.
+        plan.on_failed(link(0));
+        assert_eq!(
+            plan.next(late, link(1), u64::MAX, &BOTH).unwrap().first,
+            20_000
+        );
+    }
+
+    #[test]
+    fn a_slow_links_last_range_is_taken_over_by_a_faster_one_with_nothing_to_do() {
+        let mut plan = Plan::new(T0, 0, 64 * 1024);
+        plan.set_round_trip(50_000);
+        plan.assume_rates(&{
+            let mut rates = [0; LINKS_MAX];
+            (rates[0], rates[1]) = (1_000_000, 60_000);
+            rates
+        });
+        let mut alone = [false; LINKS_MAX];
+        alone[1] = true;
+        let slow = plan.next(T0, link(1), u64::MAX, &alone).unwrap();
+        while let Some(range) = plan.next(T0, link(0), u64::MAX, &BOTH) {
+            plan.on_bytes(T0, link(0), range.first, range.len_bytes());
+            plan.on_done(T0, link(0), range.first);
+        }
+        let mut now = T0;
+        for byte in 0..2 {
+            now += Duration::from_millis(20);
+            plan.on_bytes(now, link(1), slow.first + byte * 1_200, 1_200);
+        }
+        assert!(plan.hedge(now, &BOTH) > 0);
+        let taken = plan.next(now, link(0), u64::MAX, &BOTH).unwrap();
+        assert_eq!(taken.first, slow.first + 2_400);
+    }
+
+    #[test]
+    fn k17_a_link_whose_origin_closes_is_asked_for_one_large_range_at_a_time() {
+        let mut plan = Plan::new(T0, 0, 4 << 20);
+        let a = plan.next(T0, link(0), u64::MAX, &BOTH).unwrap();
+        let b = plan.next(T0, link(0), u64::MAX, &BOTH).unwrap();
+        assert!(!plan.is_between_ranges(link(0)), "nothing has come at all");
+        plan.on_bytes(T0, link(0), a.first, a.len_bytes());
+        assert!(!plan.lacks(link(0), a.first));
+        plan.on_done(T0, link(0), a.first);
+        assert!(plan.is_between_ranges(link(0)));
+        plan.on_closed(link(0));
+        let again = plan.next(T0, link(0), u64::MAX, &BOTH).unwrap();
+        assert_eq!(again.first, b.first);
+        assert!(plan.next(T0, link(0), u64::MAX, &BOTH).is_none());
+        assert!(!plan.is_between_ranges(link(0)), "not twice for the same");
+    }
+
     proptest! {
         #[test]
         fn every_byte_is_asked_until_it_has_arrived(
             total in 1u64..600_000,
-            steps in prop::collection::vec((0usize..2, 0u8..4, 1u64..40_000), 0..400),
+            steps in prop::collection::vec((0usize..2, 0u8..5, 1u64..40_000), 0..400),
         ) {
             let mut plan = Plan::new(T0, 0, total);
             let mut arrived = vec![false; total as usize];
@@ -795,6 +906,12 @@ mod tests {
                             plan.on_done(now, link(i), first);
                         }
                     },
+                    3 => {
+                        let missing = arrived.iter().position(|&byte| !byte);
+                        plan.set_head(missing.unwrap_or(arrived.len()) as u64);
+                        now += Duration::from_millis(n / 64);
+                        plan.hedge(now, &BOTH);
+                    }
                     _ => plan.on_failed(link(i)),
                 }
             }
