@@ -426,6 +426,34 @@ pub const RANGE_BYTES_MIN: u64 = 8 * 1024;
 pub const RANGE_BYTES_MAX: u64 = 256 * 1024;
 /// A range should last this long, so that two in flight cover the round trips of a home line, µs.
 pub const RANGE_TIME_US: u64 = 200_000;
+/// Shortest such range where the round trip is known, µs: the head of a request and of its reply are 0.3 % of it at
+/// 8 Mbit/s, and two of them delay what is urgent by a quarter of a second.
+pub const RANGE_TIME_US_MIN: u64 = 125_000;
+/// A range lasts so many round trips, within these bounds: the next one is asked for when one of two is through.
+pub const RANGE_ROUND_TRIPS: u64 = 2;
+/// A link that works is late after so many round trips without a byte: a lost packet is back within two.
+pub const HEDGE_ROUND_TRIPS: u64 = 2;
+/// And so many times the longest silence it showed lately.
+pub const HEDGE_GAPS: u64 = 4;
+/// Late no sooner than this, µs: bursts and a busy air are shorter.
+pub const HEDGE_US_MIN: u64 = 100_000;
+/// Late by then in any case, µs: with what the other link has to bring first, a client pauses less than half a second.
+pub const HEDGE_US_MAX: u64 = 200_000;
+/// A link that has just been asked is late after so many round trips: connection, request, and as much again.
+pub const HEDGE_ANSWER_ROUND_TRIPS: u64 = 5;
+/// Between half of this and this, µs; the whole while the round trip is unknown.
+pub const HEDGE_ANSWER_US: u64 = 500_000;
+/// Bytes of one exchange that may come twice because a link was late, beside one in [`HEDGE_SHARE`] of the response; when
+/// they have, silence is waited out: two of the largest ranges.
+pub const HEDGE_BYTES: u64 = 512 * 1024;
+/// The part of a response that may come twice, see [`HEDGE_BYTES`].
+pub const HEDGE_SHARE: u64 = 32;
+/// Facts about origin hosts that are remembered: a household downloads large files from a handful of hosts at a time.
+pub const HOST_FACTS_MAX: usize = 16;
+/// How long a host's habit is believed: servers change seldom, and a user who waits that long asks again anyway.
+pub const HOST_MEMORY: Duration = Duration::from_secs(10 * 60);
+/// How long a host that wants fewer requests is spared (FAULTS K11): what servers mostly tell in `Retry-After` is less.
+pub const HOST_BUSY: Duration = Duration::from_secs(120);
 /// A link that brings nothing for this long loses its ranges (FAULTS K5): longer than an origin takes to send a lost
 /// packet again, so that a lost packet is no lost link.
 pub const LINK_STALL: Duration = Duration::from_millis(2000);

@@ -28,6 +28,7 @@
 
 mod flow;
 pub(crate) mod framing;
+mod hosts;
 mod racing;
 mod saved;
 mod slot;
@@ -38,6 +39,8 @@ use heapless::Vec;
 use smoltcp::time::Instant;
 
 pub use flow::{ClientSegment, Decision, Ends, Flow, Outcome, Outgoing, Reply, Way};
+pub use hosts::Habit;
+use hosts::Hosts;
 use racing::Step;
 pub use saved::{Account, Saved};
 use slot::{Exchange, State};
@@ -45,10 +48,10 @@ pub use why::{Download, Help, Said, Verdict, Verdicts, Why};
 
 use crate::budget::{
     EXCHANGE_HOLD_MAX, EXCHANGES_MAX, HANDSHAKE_WINDOW_MAX, LINK_FAILURES_MAX, LINK_STALL,
-    PEERS_MAX, REQUEST_BYTES_MAX, STALL_DOUBLINGS_MAX, WINDOW_BLOCKS,
+    PEERS_MAX, RACE_RTT_US_MAX, REQUEST_BYTES_MAX, STALL_DOUBLINGS_MAX, WINDOW_BLOCKS,
 };
 use crate::classify;
-use crate::fetch::response::{ReplyHead, judge_probe, judge_reply};
+use crate::fetch::response::{PartRefused, ReplyHead, judge_probe, judge_reply};
 use crate::fetch::{self, Failure};
 use crate::links::peer::{self, Peer};
 use crate::links::{LINKS_MAX, LinkId};
@@ -96,6 +99,8 @@ crate::counter_stage! {
         Ranges = "ranges",
         /// Ranges taken back from a link.
         RangesLost = "ranges-lost",
+        /// Ranges asked of a second link because the first was late or slow.
+        Hedged = "hedged",
         /// Times that a plan had to start again at a byte it had forgotten; never, unless there is a bug.
         Holes = "holes",
         /// Links that brought nothing for too long.
@@ -137,6 +142,7 @@ pub struct Exchanges<'m> {
     saved: Saved,
     /// Rates measured by earlier exchanges, bytes/s.
     rates: [u64; LINKS_MAX],
+    hosts: Hosts,
     counts: crate::counters::Counts<Counter>,
 }
 
@@ -175,6 +181,7 @@ impl<'m> Exchanges<'m> {
             verdicts: Verdicts::new(),
             saved: Saved::new(),
             rates: [0; LINKS_MAX],
+            hosts: Hosts::new(),
             counts: crate::counters::Counts::new(),
         }
     }
@@ -423,13 +430,33 @@ impl<'m> Exchanges<'m> {
     pub fn on_peer_event(&mut self, now: Instant, link: LinkId, event: peer::Event) {
         match event {
             peer::Event::Begun(_) => {}
-            peer::Event::Done(id, first) => {
-                self.slots[id.index()].plan.on_done(now, link, first);
-            }
+            peer::Event::Done(id, first) => self.on_range(now, id, link, first),
             peer::Event::Dropped(id) => {
                 self.slots[id.index()].on_link_failed(now, link, &mut self.counts);
             }
             peer::Event::Refused(id, reason) => {
+                if reason == Refusal::Closed && self.closes_each(now, id, link) {
+                    return;
+                }
+                match reason {
+                    Refusal::RangeIgnored => self.learn(now, id, Habit::NoRanges),
+                    Refusal::OriginBusy => self.learn(now, id, Habit::Busy),
+                    Refusal::Denied | Refusal::Changed => {
+                        self.learn(now, id, Habit::Denies(link));
+                    }
+                    Refusal::Disabled
+                    | Refusal::Busy
+                    | Refusal::Limit
+                    | Refusal::Address
+                    | Refusal::Port
+                    | Refusal::Request
+                    | Refusal::Unreachable
+                    | Refusal::Closed
+                    | Refusal::Stalled
+                    | Refusal::Malformed
+                    | Refusal::Redirected
+                    | Refusal::NotThePart => {}
+                }
                 let slot = &mut self.slots[id.index()];
                 slot.on_link_failed(now, link, &mut self.counts);
                 match reason {
@@ -458,6 +485,73 @@ impl<'m> Exchanges<'m> {
                 }
             }
         }
+    }
+
+    /// Ends a range of a link.
+    fn on_range(&mut self, now: Instant, id: ExchangeId, link: LinkId, first: u64) {
+        if self.slots[id.index()].plan.lacks(link, first) {
+            self.learn(now, id, Habit::ShortRanges);
+        }
+        self.slots[id.index()].plan.on_done(now, link, first);
+    }
+
+    /// Takes the end of a link's connection between two ranges for the way of its origin; `false` if it is a failure.
+    fn closes_each(&mut self, now: Instant, id: ExchangeId, link: LinkId) -> bool {
+        let slot = &mut self.slots[id.index()];
+        let is_way = slot.plan.is_between_ranges(link);
+        if is_way {
+            slot.plan.on_closed(link);
+            self.learn(now, id, Habit::ClosesEach);
+        }
+        is_way
+    }
+
+    /// Remembers a habit of an exchange's origin host.
+    fn learn(&mut self, now: Instant, id: ExchangeId, habit: Habit) {
+        let slot = &mut self.slots[id.index()];
+        let Some(key) = slot.host() else { return };
+        let has_worked = slot.bytes.iter().any(|&bytes| bytes > 0);
+        let is_sure = match habit {
+            // After other ranges it is a changed object, or one server of many.
+            Habit::NoRanges => !has_worked,
+            Habit::ShortRanges
+            | Habit::Busy
+            | Habit::OneConnection
+            | Habit::ClosesEach
+            | Habit::Denies(_) => true,
+        };
+        if is_sure {
+            slot.barred_by = match habit {
+                Habit::Denies(_) => slot.barred_by,
+                Habit::NoRanges
+                | Habit::ShortRanges
+                | Habit::Busy
+                | Habit::OneConnection
+                | Habit::ClosesEach => Some(habit),
+            };
+            self.hosts.note(now, key, habit);
+        }
+    }
+
+    /// Whether what is known of an exchange's origin host, or its reply, leaves help any sense.
+    fn judge_host(&mut self, now: Instant, id: ExchangeId, head: &ReplyHead) -> Result<(), Why> {
+        let slot = &mut self.slots[id.index()];
+        let (Some(key), Some(request)) = (slot.host(), slot.request) else {
+            return Ok(());
+        };
+        // A client that wants the connection closed is told so by every origin.
+        if head.close && !request.close {
+            return Err(Why::Host(Habit::ClosesEach));
+        }
+        if let Some(habit) = self.hosts.bars(now, key) {
+            return Err(Why::Host(habit));
+        }
+        for link in (0..LINKS_MAX).map(LinkId::from_index) {
+            if self.hosts.denies(now, key, link) {
+                slot.failures[link.index()] = LINK_FAILURES_MAX;
+            }
+        }
+        Ok(())
     }
 
     /// Runs every exchange: fetches, plans, segments to the client, timers.
@@ -535,6 +629,7 @@ impl<'m> Exchanges<'m> {
                 head_len,
                 body_first,
                 bytes,
+                duplicates,
                 failures,
                 own_faults,
                 progress_at,
@@ -557,6 +652,7 @@ impl<'m> Exchanges<'m> {
                     *progress_at = now;
                     counts.add(Counter::BytesUplink, part.len() as u64);
                     counts.add(Counter::BytesDuplicate, written.duplicate as u64);
+                    *duplicates += written.duplicate as u64;
                     if written.conflict {
                         counts.bump(Counter::BytesConflict);
                         *is_doubtful = true;
@@ -570,8 +666,15 @@ impl<'m> Exchanges<'m> {
             };
             match event {
                 fetch::Event::Probe(head) => self.on_probe(now, id, &head, accel, shared, way),
-                fetch::Event::Begun(_granted) => {
-                    if slot.state == State::Opening {
+                fetch::Event::Begun(granted) => {
+                    let is_short = slot
+                        .plan
+                        .current(LinkId::UPLINK)
+                        .is_some_and(|(_, end)| granted.last + 1 < end);
+                    if slot.state == State::Opening && is_short {
+                        self.learn(now, id, Habit::ShortRanges);
+                        self.release(now, id, Why::Host(Habit::ShortRanges), shared, way);
+                    } else if slot.state == State::Opening {
                         slot.commit(now);
                         self.counts.bump(Counter::Stitched);
                         defmt::info!(
@@ -583,23 +686,29 @@ impl<'m> Exchanges<'m> {
                 }
                 fetch::Event::Done => {
                     if let Some(first) = slot.plan.oldest(LinkId::UPLINK) {
-                        slot.plan.on_done(now, LinkId::UPLINK, first);
+                        self.on_range(now, id, LinkId::UPLINK, first);
                     }
+                    let slot = &mut self.slots[id.index()];
                     if slot.fetch.is_resting() {
                         // Asked behind a reply that closed the connection: never answered.
                         slot.plan.on_failed(LinkId::UPLINK);
                     }
                 }
-                fetch::Event::Lost(failure) => match slot.state {
+                fetch::Event::Lost(Failure::EarlyEnd)
+                    if matches!(slot.state, State::Racing | State::Stitching)
+                        && self.closes_each(now, id, LinkId::UPLINK) => {}
+                fetch::Event::Lost(failure) => match self.note_failure(now, id, failure) {
                     State::Free | State::Listening | State::Leaving => {}
                     // The first connection is still there.
                     State::Racing => {
+                        let slot = &mut self.slots[id.index()];
                         slot.on_link_failed(now, LinkId::UPLINK, &mut self.counts);
                     }
                     State::Collecting | State::Probing { .. } | State::Opening => {
                         self.release(now, id, Why::Line(failure), shared, way);
                     }
                     State::Stitching | State::Closing { .. } => {
+                        let slot = &mut self.slots[id.index()];
                         match failure {
                             // Silence may end.
                             Failure::Connect => {}
@@ -615,6 +724,20 @@ impl<'m> Exchanges<'m> {
                 },
             }
         }
+    }
+
+    /// Remembers what the failure of an own connection says of its host; the exchange's state.
+    fn note_failure(&mut self, now: Instant, id: ExchangeId, failure: Failure) -> State {
+        match failure {
+            Failure::Refused(PartRefused::RangeIgnored) => self.learn(now, id, Habit::NoRanges),
+            Failure::Refused(PartRefused::Busy) => self.learn(now, id, Habit::Busy),
+            Failure::Refused(_)
+            | Failure::Connect
+            | Failure::EarlyEnd
+            | Failure::Grammar
+            | Failure::Unasked => {}
+        }
+        self.slots[id.index()].state
     }
 
     fn on_probe<W: Way>(
@@ -633,15 +756,22 @@ impl<'m> Exchanges<'m> {
         let target = slot
             .request
             .map_or(&[][..], |request| request.target.of(&slot.held));
-        let judged = judge_probe(head, target, accel)
-            .map_err(Why::Plain)
-            .and_then(|object| {
-                let done = slot.open(now, object, head, shared.pool);
-                done.map_err(|_| Why::NoRoom)
-            });
+        let judged = judge_probe(head, target, accel).map_err(Why::Plain);
+        let judged = match self.judge_host(now, id, head) {
+            Ok(()) => judged,
+            Err(why) => judged.and(Err(why)),
+        };
+        let slot = &mut self.slots[id.index()];
+        let judged = judged.and_then(|object| {
+            let done = slot.open(now, object, head, shared.pool);
+            done.map_err(|_| Why::NoRoom)
+        });
         match judged {
             Ok(()) => {
                 slot.plan.assume_rates(&self.rates);
+                // A connection is opened, then the HEAD answered.
+                let us = (now - slot.held_at).total_micros() / 2;
+                slot.plan.set_round_trip(us.min(RACE_RTT_US_MAX));
                 self.ask(now, id, shared);
             }
             Err(why) => self.release(now, id, why, shared, way),
@@ -685,12 +815,19 @@ impl<'m> Exchanges<'m> {
                 }
                 slot.on_link_failed(now, link, &mut self.counts);
             }
-            usable[i] &= slot.may_use(link) && now >= slot.paused_until[i];
+            // A late one keeps what it has and gets nothing more meanwhile.
+            usable[i] &=
+                slot.may_use(link) && now >= slot.paused_until[i] && !slot.plan.is_late(now, link);
         }
         usable[0] = usable[0] && slot.own_line_is_worth_it(now, &usable);
         if slot.state == State::Racing {
             // What a link failed to bring and the origin sends itself.
             slot.plan.forget_below(slot.offset_of(slot.race.cut));
+        }
+        slot.plan.set_head(slot.waited_for());
+        if slot.may_hedge() {
+            let hedged = slot.plan.hedge(now, &usable);
+            self.counts.add(Counter::Hedged, u64::from(hedged));
         }
         let Some(request) = slot.request else { return };
         let limit = slot.plan_limit();
@@ -754,6 +891,11 @@ impl<'m> Exchanges<'m> {
             return Decision::Forward;
         }
         let ends = reply.rst || reply.fin;
+        if ends && slot.state == State::Racing && !slot.fetch.is_idle() {
+            // Its first connection ends when a second one is there (FAULTS K12).
+            self.learn(now, id, Habit::OneConnection);
+        }
+        let slot = &mut self.slots[id.index()];
         if ends && slot.state == State::Racing && slot.is_proven() {
             // Its connection dies before its part is through: links can bring the rest (FAULTS K12).
             self.rescue(now, id, shared, way);
@@ -795,6 +937,11 @@ impl<'m> Exchanges<'m> {
         } else {
             judge_reply(head, request.range, target, accel).map_err(Why::Plain)
         };
+        let judged = match self.judge_host(now, id, head) {
+            Ok(()) => judged,
+            Err(why) => judged.and(Err(why)),
+        };
+        let slot = &mut self.slots[id.index()];
         let raced = judged.and_then(|(object, body)| {
             slot.carry(head.len as u64, object, body);
             slot.race(now, &self.rates, peers_up, shared.pool)

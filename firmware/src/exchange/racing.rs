@@ -263,6 +263,7 @@ impl Exchange {
         self.race.progress_at = now;
         self.plan = crate::split::Plan::new(now, self.offset_of(cut), self.body_end());
         self.plan.assume_rates(rates);
+        self.plan.set_round_trip(course.rtt_us);
         self.state = State::Racing;
         Ok(())
     }
@@ -376,6 +377,9 @@ impl Exchange {
 
     /// What a race comes to now; `has_peer`: some neighbour may still bring something.
     pub(super) fn step(&self, now: Instant, has_peer: bool) -> Step {
+        if let Some(habit) = self.barred_by {
+            return Step::Leave(Why::Host(habit));
+        }
         let race = &self.race;
         let held = self.held_at_cut();
         let is_proven = self.is_proven();

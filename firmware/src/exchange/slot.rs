@@ -4,11 +4,12 @@ use heapless::Vec;
 use smoltcp::time::Instant;
 
 use super::flow::{self, ClientSegment, Flow};
+use super::hosts::{Habit, Key};
 use super::racing::Race;
 use super::{Counter, ExchangeId, Why};
 use crate::budget::{
-    EXCHANGE_HOLD_MAX, LINK_FAILURES_MAX, LINK_PAUSE, OWN_FAULTS_MAX, REPLY_HEAD_BYTES_MAX,
-    REQUEST_BYTES_MAX, REQUEST_HEAD_BYTES_MAX, STITCH_BLOCK_BYTES,
+    EXCHANGE_HOLD_MAX, HEDGE_BYTES, HEDGE_SHARE, LINK_FAILURES_MAX, LINK_PAUSE, OWN_FAULTS_MAX,
+    REPLY_HEAD_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_HEAD_BYTES_MAX, STITCH_BLOCK_BYTES,
 };
 use crate::classify;
 use crate::counters::Counts;
@@ -70,6 +71,10 @@ pub(super) struct Exchange {
     /// No link is left that could bring what is missing.
     pub(super) is_hopeless: bool,
     pub(super) bytes: [u64; LINKS_MAX],
+    /// Bytes that came twice.
+    pub(super) duplicates: u64,
+    /// What was seen of the origin that makes help useless.
+    pub(super) barred_by: Option<Habit>,
     pub(super) progress_at: Instant,
     /// The reply, or the client's request, says that the connection ends with this response.
     pub(super) closes: bool,
@@ -111,6 +116,8 @@ impl Exchange {
             is_hopeless: false,
             paused_until: [Instant::ZERO; LINKS_MAX],
             bytes: [0; LINKS_MAX],
+            duplicates: 0,
+            barred_by: None,
             progress_at: Instant::ZERO,
             closes: false,
             client_fin: false,
@@ -140,6 +147,8 @@ impl Exchange {
         self.is_hopeless = false;
         self.paused_until = [now; LINKS_MAX];
         self.bytes = [0; LINKS_MAX];
+        self.duplicates = 0;
+        self.barred_by = None;
         self.progress_at = now;
         self.closes = false;
         self.client_fin = false;
@@ -399,6 +408,7 @@ impl Exchange {
             Ok(written) => {
                 counts.add(Counter::BytesPeers, bytes.len() as u64);
                 counts.add(Counter::BytesDuplicate, written.duplicate as u64);
+                self.duplicates += written.duplicate as u64;
                 if written.conflict {
                     // The bytes held stay; what this peer brought is not counted as arrived, and it
                     // is not asked again (FAULTS M1).
@@ -422,6 +432,33 @@ impl Exchange {
         let block = STITCH_BLOCK_BYTES as u64;
         let window_end = (self.extents.base() / block + self.window_blocks as u64) * block;
         self.offset_of(window_end.max(self.head_len))
+    }
+
+    /// The origin host, once the request is whole.
+    pub(super) fn host(&self) -> Option<Key> {
+        let request = self.request.as_ref()?;
+        Some(Key::new(self.flow.ends.origin, request.host.of(&self.held)))
+    }
+
+    /// The first byte of the object that is missing where the stream goes on, or will behind the cut of a race.
+    pub(super) fn waited_for(&self) -> u64 {
+        let missing = match self.state {
+            State::Racing => self.extents.first_gap(self.race.cut).0,
+            State::Free
+            | State::Listening
+            | State::Leaving
+            | State::Collecting
+            | State::Probing { .. }
+            | State::Opening
+            | State::Stitching
+            | State::Closing { .. } => self.extents.contiguous_end(),
+        };
+        self.offset_of(missing.max(self.head_len))
+    }
+
+    /// Whether what a late link was asked for may be asked of another: not without end.
+    pub(super) fn may_hedge(&self) -> bool {
+        self.duplicates < HEDGE_BYTES + self.stream_len / HEDGE_SHARE
     }
 
     /// Where a byte of the object stands in the stream.
@@ -454,7 +491,13 @@ impl Exchange {
             State::Stitching | State::Closing { .. } => self.stitching_poll_at(now),
         };
         let plan = match self.state {
-            State::Opening | State::Racing | State::Stitching => self.plan.poll_at(),
+            State::Opening | State::Racing | State::Stitching => {
+                let stalled = self.plan.poll_at();
+                [stalled, self.plan.late_at(now)]
+                    .into_iter()
+                    .flatten()
+                    .min()
+            }
             State::Free
             | State::Listening
             | State::Leaving

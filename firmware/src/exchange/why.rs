@@ -6,6 +6,7 @@
 use crate::budget::{DECLINED_DOWNLOADS_MAX, WHY_TEXT_BYTES};
 use smoltcp::time::{Duration, Instant};
 
+use super::hosts::Habit;
 use crate::classify::Reason;
 use crate::counters::Counts;
 use crate::fetch::Failure;
@@ -37,6 +38,8 @@ crate::counter_stage! {
         NoHelp = "no-help",
         /// The router's addresses changed.
         AddressChanged = "address-changed",
+        /// The origin host has a habit that makes help useless.
+        Host = "host-habit",
         /// Connections whose first bytes were no request, or came from the origin.
         NotARequest = "flow-not-a-request",
         /// Connections that could not be followed behind a request that was left alone.
@@ -69,6 +72,8 @@ pub enum Why {
     NoHelp,
     /// The router's addresses changed: the connection is gone.
     AddressChanged,
+    /// The origin host has a habit that makes help useless.
+    Host(Habit),
 }
 
 impl Why {
@@ -90,6 +95,7 @@ impl Why {
             Why::TooLate => "the origin had sent too much to share the rest",
             Why::NoHelp => "no peer brought anything in time",
             Why::AddressChanged => "the router's addresses changed",
+            Why::Host(habit) => habit.text(),
         }
     }
 
@@ -107,6 +113,7 @@ impl Why {
             Why::TooLate => Said::TooLate,
             Why::NoHelp => Said::NoHelp,
             Why::AddressChanged => Said::AddressChanged,
+            Why::Host(_) => Said::Host,
         })
     }
 

@@ -4,23 +4,27 @@
 //! ranges, sized by its measured rate, so that a request is always under way while the range before
 //! it arrives. What a link failed to bring goes back and is handed out first.
 //!
+//! A link that is late is not waited for: what it was asked for is *hedged*, that is handed out to another as well, and
+//! counts as arrived by whoever brings it first. So is the last range of a link that others would bring much sooner.
+//!
 //! Calling order: [`Plan::next`] while it returns ranges; [`Plan::on_bytes`] as bytes arrive;
 //! [`Plan::on_done`] after a range's last byte; [`Plan::on_failed`] when a link lost what it was asked for.
 //!
 //! Units: offsets and sizes in bytes, rates in bytes/s, times in µs.
 //!
 //! Invariants:
-//! - I1: asked, returned and arrived parts together cover `[first, frontier)`.
+//! - I1: asked and not hedged, returned and arrived parts together cover `[first, frontier)`.
 //! - I2: returned spans are sorted and disjoint, all below `frontier`.
-//! - I3: no link holds more than [`ASKS_PER_LINK`] ranges.
+//! - I3: no link holds more than [`ASKS_PER_LINK`] ranges, and one more for which the stream waits.
 //!
-//! Budget: below 1 KiB an exchange (asserted).
+//! Budget: below 1.5 KiB an exchange (asserted).
 
 pub mod validator;
 
 use crate::budget::{
-    ASKS_PER_LINK, LINK_STALL, RANGE_BYTES_FIRST, RANGE_BYTES_MAX, RANGE_BYTES_MIN, RANGE_TIME_US,
-    RANGES_RETURNED_MAX, RATE_RATIO_MAX,
+    ASKS_PER_LINK, HEDGE_ANSWER_ROUND_TRIPS, HEDGE_ANSWER_US, HEDGE_GAPS, HEDGE_ROUND_TRIPS,
+    HEDGE_US_MAX, HEDGE_US_MIN, LINK_STALL, RANGE_BYTES_FIRST, RANGE_BYTES_MAX, RANGE_BYTES_MIN,
+    RANGE_ROUND_TRIPS, RANGE_TIME_US, RANGE_TIME_US_MIN, RANGES_RETURNED_MAX, RATE_RATIO_MAX,
 };
 use heapless::{Deque, Vec};
 use smoltcp::time::{Duration, Instant};
@@ -41,11 +45,21 @@ struct Ask {
     /// Next offset expected.
     at: u64,
     end: u64,
+    /// The rest was handed out to another link as well: that one must bring it.
+    is_hedged: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Lane {
-    asks: Deque<Ask, ASKS_PER_LINK>,
+    asks: Deque<Ask, { ASKS_PER_LINK + 1 }>,
+    /// Bytes came since it had nothing to do.
+    has_answered: bool,
+    /// A range was whole since the link last lost one.
+    has_done: bool,
+    /// Its connection ends with each reply.
+    closes: bool,
+    /// The longest time between two arrivals lately, µs.
+    gap_us: u64,
     /// Bytes/s; zero until the first range is done.
     rate: u64,
     /// Since when the bytes now counted have been arriving.
@@ -71,9 +85,13 @@ pub struct Plan {
     end: u64,
     returned: Vec<Span, RANGES_RETURNED_MAX>,
     lanes: [Lane; LINKS_MAX],
+    /// First byte that the stream waits for.
+    head: u64,
+    /// From a request to its reply, µs; zero while unknown.
+    rtt_us: u64,
 }
 
-const _: () = assert!(core::mem::size_of::<Plan>() <= 1024);
+const _: () = assert!(core::mem::size_of::<Plan>() <= 1536);
 
 impl Plan {
     /// Plans `[first, end)`.
@@ -84,13 +102,118 @@ impl Plan {
             returned: Vec::new(),
             lanes: core::array::from_fn(|_| Lane {
                 asks: Deque::new(),
+                has_answered: false,
+                has_done: false,
+                closes: false,
+                gap_us: 0,
                 rate: 0,
                 since: now,
                 counted: 0,
                 progress_at: now,
                 stall: LINK_STALL,
             }),
+            head: first,
+            rtt_us: 0,
         }
+    }
+
+    /// Tells how long a request takes to be answered, µs; zero while that is unknown.
+    pub fn set_round_trip(&mut self, us: u64) {
+        self.rtt_us = us;
+    }
+
+    /// Tells the first byte that the stream waits for: a link without a free place is asked for it all the same.
+    pub fn set_head(&mut self, offset: u64) {
+        self.head = offset;
+    }
+
+    /// How long `lane` may bring nothing before others are asked as well.
+    fn patience(&self, lane: &Lane) -> Duration {
+        let us = if lane.has_answered {
+            let usual = self.rtt_us * HEDGE_ROUND_TRIPS + lane.gap_us * HEDGE_GAPS;
+            usual.clamp(HEDGE_US_MIN, HEDGE_US_MAX)
+        } else if self.rtt_us == 0 {
+            HEDGE_ANSWER_US
+        } else {
+            (self.rtt_us * HEDGE_ANSWER_ROUND_TRIPS).clamp(HEDGE_ANSWER_US / 2, HEDGE_ANSWER_US)
+        };
+        Duration::from_micros(us)
+    }
+
+    /// Whether a link holds ranges and brought nothing for longer than it usually takes: nothing more should be asked of
+    /// it meanwhile.
+    pub fn is_late(&self, now: Instant, link: LinkId) -> bool {
+        let lane = &self.lanes[link.index()];
+        !lane.asks.is_empty() && now >= lane.progress_at + self.patience(lane)
+    }
+
+    /// Hands out a second time what late links were asked for: at once what the stream waits for, the rest when they
+    /// are late twice; and the last ranges of slow links when one of the others, with nothing to do, is much faster.
+    ///
+    /// `usable` tells which links can take it. The late one goes on and must not be believed to be lost. Returns how many
+    /// ranges were hedged.
+    pub fn hedge(&mut self, now: Instant, usable: &[bool; LINKS_MAX]) -> u32 {
+        let mut hedged = 0;
+        let tail = self.tail_of(now, usable);
+        for i in 0..LINKS_MAX {
+            if !(0..LINKS_MAX).any(|other| other != i && usable[other]) {
+                continue;
+            }
+            let lane = &self.lanes[i];
+            let patience = self.patience(lane);
+            let silence = now - lane.progress_at;
+            let is_tail = tail == Some(i);
+            if lane.asks.is_empty() || (silence < patience && !is_tail) {
+                continue;
+            }
+            let head = self.head;
+            let mut rests: Vec<Ask, { ASKS_PER_LINK + 1 }> = Vec::new();
+            for ask in self.lanes[i].asks.iter_mut() {
+                let is_due = ask.at <= head || silence >= patience * 2 || is_tail;
+                if !ask.is_hedged && ask.at < ask.end && is_due {
+                    // As many places as asks.
+                    let _fits = rests.push(*ask).is_ok();
+                    ask.is_hedged = true;
+                }
+            }
+            hedged += rests.len() as u32;
+            for rest in rests {
+                self.give_back(rest);
+            }
+        }
+        hedged
+    }
+
+    /// The link whose last ranges another would bring much sooner, if everything else is asked for.
+    fn tail_of(&self, now: Instant, usable: &[bool; LINKS_MAX]) -> Option<usize> {
+        if self.unasked() > 0 {
+            return None;
+        }
+        let pace = |i: usize| self.pace(now, LinkId::from_index(i)).max(1);
+        let idle = (0..LINKS_MAX).filter(|&i| usable[i] && self.lanes[i].asks.is_empty());
+        let best = idle.map(|i| self.lanes[i].rate).max().filter(|&r| r > 0)?;
+        let left = |i: usize| {
+            let asks = self.lanes[i].asks.iter().filter(|ask| !ask.is_hedged);
+            asks.map(|ask| ask.end - ask.at).sum::<u64>()
+        };
+        (0..LINKS_MAX)
+            .filter(|&i| left(i) > 0 && self.lanes[i].has_answered)
+            .find(|&i| {
+                let us = |rate: u64| left(i).saturating_mul(1_000_000) / rate;
+                us(pace(i)) > 2 * (us(best) + self.rtt_us.max(HEDGE_US_MIN))
+            })
+    }
+
+    /// When a link that is in time now will be late.
+    pub fn late_at(&self, now: Instant) -> Option<Instant> {
+        let lanes = self.lanes.iter().filter(|lane| !lane.asks.is_empty());
+        lanes
+            .flat_map(|lane| {
+                let patience = self.patience(lane);
+                [lane.progress_at + patience, lane.progress_at + patience * 2]
+            })
+            .filter(|&at| at > now)
+            .min()
     }
 
     /// Carries rates over from earlier exchanges, bytes/s; zero leaves one unknown.
@@ -151,6 +274,7 @@ impl Plan {
             first: start,
             at: start,
             end,
+            is_hedged: false,
         });
     }
 
@@ -171,7 +295,14 @@ impl Plan {
         usable: &[bool; LINKS_MAX],
     ) -> Option<ByteRange> {
         let lane = &self.lanes[link.index()];
-        if lane.asks.is_full() || !usable[link.index()] {
+        let is_due = |span: &Span| span.start <= self.head;
+        let is_urgent = self.returned.first().is_some_and(is_due);
+        // One place more for what the stream waits for, on a link that works.
+        let places = match lane.closes {
+            true => 1,
+            false => ASKS_PER_LINK + usize::from(is_urgent && lane.has_answered),
+        };
+        if lane.asks.len() >= places || !usable[link.index()] {
             return None;
         }
         let best = (0..LINKS_MAX)
@@ -183,15 +314,19 @@ impl Plan {
             return None;
         }
         let wanted = match lane.rate {
+            _ if lane.closes => RANGE_BYTES_MAX,
             0 => RANGE_BYTES_FIRST,
-            rate => (rate.saturating_mul(RANGE_TIME_US) / 1_000_000)
+            rate => (rate.saturating_mul(self.range_time_us()) / 1_000_000)
                 .clamp(RANGE_BYTES_FIRST / 2, RANGE_BYTES_MAX),
         };
         let share = self.share(link, usable, best);
-        if share < RANGE_BYTES_MIN && !lane.asks.is_empty() {
+        if share < RANGE_BYTES_MIN && !lane.asks.is_empty() && !is_urgent {
             return None;
         }
-        let wanted = wanted.min(share.max(RANGE_BYTES_MIN));
+        let wanted = match is_urgent {
+            true => wanted,
+            false => wanted.min(share.max(RANGE_BYTES_MIN)),
+        };
 
         let span = match self.returned.first().copied() {
             Some(span) => Span {
@@ -208,6 +343,11 @@ impl Plan {
             start: span.start,
             end: span.end.min(limit),
         };
+        // What it is late with, others are asked for.
+        let has_it = |ask: &Ask| ask.is_hedged && ask.at < span.end && span.start < ask.end;
+        if lane.asks.iter().any(has_it) {
+            return None;
+        }
         let cut_by_window = span.end == limit && span.end < self.end;
         if span.start >= span.end || (cut_by_window && span.end - span.start < RANGE_BYTES_MIN) {
             return None;
@@ -225,6 +365,7 @@ impl Plan {
             lane.since = now;
             lane.counted = 0;
             lane.progress_at = now;
+            lane.has_answered = false;
         }
         if lane
             .asks
@@ -232,6 +373,7 @@ impl Plan {
                 first: span.start,
                 at: span.start,
                 end: span.end,
+                is_hedged: false,
             })
             .is_err()
         {
@@ -241,6 +383,15 @@ impl Plan {
             first: span.start,
             last: span.end - 1,
         })
+    }
+
+    /// How long a range should last: with two of them a link never idles, and the less is asked, the sooner something
+    /// else can be.
+    fn range_time_us(&self) -> u64 {
+        match self.rtt_us {
+            0 => RANGE_TIME_US,
+            us => (us * RANGE_ROUND_TRIPS).clamp(RANGE_TIME_US_MIN, RANGE_TIME_US),
+        }
     }
 
     /// The link's fair part of what is not yet asked for, so that all links end together, bytes.
@@ -283,13 +434,49 @@ impl Plan {
             return;
         };
         ask.at = ask.end.min(ask.at + len);
+        if lane.has_answered {
+            let gap_us = (now - lane.progress_at).total_micros();
+            // Forgotten by half every 44 arrivals.
+            lane.gap_us = gap_us.max(lane.gap_us - lane.gap_us / 64);
+        }
+        lane.has_answered = true;
         lane.progress_at = now;
         lane.counted += len;
+        // What was hedged and is not asked of another yet need not be.
+        let end = offset + len;
+        for span in &mut self.returned {
+            if span.start >= offset && span.start < end {
+                span.start = span.end.min(end);
+            }
+        }
+        self.returned.retain(|span| span.start < span.end);
     }
 
     /// First offset of a link's oldest range, by which [`Self::on_done`] knows it.
     pub fn oldest(&self, link: LinkId) -> Option<u64> {
         self.lanes[link.index()].asks.front().map(|ask| ask.first)
+    }
+
+    /// Whether the range of a link that starts at `first` is not whole.
+    pub fn lacks(&self, link: LinkId, first: u64) -> bool {
+        let mut asks = self.lanes[link.index()].asks.iter();
+        asks.any(|ask| ask.first == first && ask.at < ask.end)
+    }
+
+    /// Whether a link brought a whole range and nothing of the next one.
+    pub fn is_between_ranges(&self, link: LinkId) -> bool {
+        let lane = &self.lanes[link.index()];
+        let front = lane.asks.front();
+        lane.has_done && front.is_none_or(|ask| ask.at == ask.first)
+    }
+
+    /// The link's connection ends with each reply: it is asked for one range at a time, the largest. What it was asked for
+    /// behind the last one goes back.
+    pub fn on_closed(&mut self, link: LinkId) {
+        self.on_failed(link);
+        let lane = &mut self.lanes[link.index()];
+        lane.closes = true;
+        lane.has_done = false;
     }
 
     /// Ends the range of a link that starts at `first`; what it did not bring of it is handed out again.
@@ -307,6 +494,7 @@ impl Plan {
             }
         }
         let Some(ask) = done else { return };
+        lane.has_done = true;
         let elapsed = (now - lane.since).total_micros().max(1);
         // Windows shorter than this say more about bursts than about the line.
         if elapsed >= 20_000 {
@@ -321,13 +509,17 @@ impl Plan {
             lane.counted = 0;
         }
         lane.progress_at = now;
-        self.give_back(ask);
+        if !ask.is_hedged {
+            self.give_back(ask);
+        }
     }
 
     /// Takes everything back that a link was asked for.
     pub fn on_failed(&mut self, link: LinkId) {
         while let Some(ask) = self.lanes[link.index()].asks.pop_front() {
-            self.give_back(ask);
+            if !ask.is_hedged {
+                self.give_back(ask);
+            }
         }
     }
 
@@ -581,11 +773,122 @@ mod tests {
         }
     }
 
+    /// A plan whose second link has two ranges and brings the first one's beginning, and when that was.
+    fn under_way() -> (Plan, ByteRange, ByteRange, Instant) {
+        let mut plan = Plan::new(T0, 0, 1 << 20);
+        plan.set_round_trip(50_000);
+        let a = plan.next(T0, link(1), u64::MAX, &BOTH).unwrap();
+        let b = plan.next(T0, link(1), u64::MAX, &BOTH).unwrap();
+        let mut now = T0;
+        for part in 0..20 {
+            now += Duration::from_millis(5);
+            plan.on_bytes(now, link(1), part * 1_000, 1_000);
+        }
+        plan.set_head(20_000);
+        (plan, a, b, now)
+    }
+
+    #[test]
+    fn k5_n5_what_a_late_link_was_asked_for_is_asked_of_another_at_once_if_the_stream_waits_for_it()
+    {
+        let (mut plan, a, b, last) = under_way();
+        let late = plan.late_at(last).unwrap();
+        assert!(late <= last + Duration::from_micros(HEDGE_US_MAX));
+        let before = late - Duration::from_micros(1);
+        assert!(!plan.is_late(before, link(1)));
+        assert_eq!(plan.hedge(before, &BOTH), 0);
+        assert!(plan.is_late(late, link(1)));
+        let mut alone = [false; LINKS_MAX];
+        assert_eq!(plan.hedge(late, &alone), 0, "nobody else is there");
+        alone[0] = true;
+        assert_eq!(plan.hedge(late, &alone), 1);
+        assert_eq!(plan.hedge(late, &alone), 0, "once is enough");
+        let again = plan.next(late, link(0), u64::MAX, &alone).unwrap();
+        assert_eq!((again.first, again.last), (20_000, a.last));
+        // Late twice: the rest as well.
+        let later = last + Duration::from_micros(2 * HEDGE_US_MAX);
+        assert_eq!(plan.hedge(later, &alone), 1);
+        let rest = plan.next(later, link(0), u64::MAX, &alone).unwrap();
+        assert_eq!(rest.first, b.first);
+    }
+
+    #[test]
+    fn a_late_link_that_comes_back_is_not_late_and_what_it_brings_need_not_be_asked_for() {
+        let (mut plan, a, _, last) = under_way();
+        let late = plan.late_at(last).unwrap();
+        assert_eq!(plan.hedge(late, &BOTH), 1);
+        plan.on_bytes(late, link(1), 20_000, 10_000);
+        assert!(!plan.is_late(late, link(1)));
+        let again = plan.next(late, link(0), u64::MAX, &BOTH).unwrap();
+        assert_eq!((again.first, again.last), (30_000, a.last));
+    }
+
+    #[test]
+    fn what_was_hedged_is_not_asked_a_third_time_when_the_late_link_fails() {
+        let (mut plan, a, b, last) = under_way();
+        let late = plan.late_at(last).unwrap();
+        assert_eq!(plan.hedge(late, &BOTH), 1);
+        let hedge = plan.next(late, link(0), u64::MAX, &BOTH).unwrap();
+        assert_eq!(hedge.first, 20_000);
+        plan.on_failed(link(1));
+        let next = plan.next(late, link(0), u64::MAX, &BOTH).unwrap();
+        assert_eq!(next.first, b.first, "not {}", a.first);
+        // The hedge's own link fails too: then it is asked again.
+        plan.on_failed(link(0));
+        assert_eq!(
+            plan.next(late, link(1), u64::MAX, &BOTH).unwrap().first,
+            20_000
+        );
+    }
+
+    #[test]
+    fn a_slow_links_last_range_is_taken_over_by_a_faster_one_with_nothing_to_do() {
+        let mut plan = Plan::new(T0, 0, 64 * 1024);
+        plan.set_round_trip(50_000);
+        plan.assume_rates(&{
+            let mut rates = [0; LINKS_MAX];
+            (rates[0], rates[1]) = (1_000_000, 60_000);
+            rates
+        });
+        let mut alone = [false; LINKS_MAX];
+        alone[1] = true;
+        let slow = plan.next(T0, link(1), u64::MAX, &alone).unwrap();
+        while let Some(range) = plan.next(T0, link(0), u64::MAX, &BOTH) {
+            plan.on_bytes(T0, link(0), range.first, range.len_bytes());
+            plan.on_done(T0, link(0), range.first);
+        }
+        let mut now = T0;
+        for byte in 0..2 {
+            now += Duration::from_millis(20);
+            plan.on_bytes(now, link(1), slow.first + byte * 1_200, 1_200);
+        }
+        assert!(plan.hedge(now, &BOTH) > 0);
+        let taken = plan.next(now, link(0), u64::MAX, &BOTH).unwrap();
+        assert_eq!(taken.first, slow.first + 2_400);
+    }
+
+    #[test]
+    fn k17_a_link_whose_origin_closes_is_asked_for_one_large_range_at_a_time() {
+        let mut plan = Plan::new(T0, 0, 4 << 20);
+        let a = plan.next(T0, link(0), u64::MAX, &BOTH).unwrap();
+        let b = plan.next(T0, link(0), u64::MAX, &BOTH).unwrap();
+        assert!(!plan.is_between_ranges(link(0)), "nothing has come at all");
+        plan.on_bytes(T0, link(0), a.first, a.len_bytes());
+        assert!(!plan.lacks(link(0), a.first));
+        plan.on_done(T0, link(0), a.first);
+        assert!(plan.is_between_ranges(link(0)));
+        plan.on_closed(link(0));
+        let again = plan.next(T0, link(0), u64::MAX, &BOTH).unwrap();
+        assert_eq!(again.first, b.first);
+        assert!(plan.next(T0, link(0), u64::MAX, &BOTH).is_none());
+        assert!(!plan.is_between_ranges(link(0)), "not twice for the same");
+    }
+
     proptest! {
         #[test]
         fn every_byte_is_asked_until_it_has_arrived(
             total in 1u64..600_000,
-            steps in prop::collection::vec((0usize..2, 0u8..4, 1u64..40_000), 0..400),
+            steps in prop::collection::vec((0usize..2, 0u8..5, 1u64..40_000), 0..400),
         ) {
             let mut plan = Plan::new(T0, 0, total);
             let mut arrived = vec![false; total as usize];
@@ -603,6 +906,12 @@ mod tests {
                             plan.on_done(now, link(i), first);
                         }
                     },
+                    3 => {
+                        let missing = arrived.iter().position(|&byte| !byte);
+                        plan.set_head(missing.unwrap_or(arrived.len()) as u64);
+                        now += Duration::from_millis(n / 64);
+                        plan.hedge(now, &BOTH);
+                    }
                     _ => plan.on_failed(link(i)),
                 }
             }

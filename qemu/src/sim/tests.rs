@@ -497,3 +497,132 @@ fn s8_thirty_days_of_churn_leave_a_router_as_it_was() {
         on_large_stack(move || super::soak::judged(&setup)).expect("a month as it should be");
     assert!(figures.flows.0 >= 29 * DAY_MINUTES, "{figures:?}");
 }
+
+/// What stops in the middle of a download over both lines.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    /// Router B and its lines fall silent: no reset, no word.
+    Peer,
+    /// The air, both ways.
+    Air,
+    /// The air, only what B sends.
+    AirBack,
+    /// B's internet line.
+    PeerLine,
+    /// A's own internet line.
+    OwnLine,
+}
+
+/// Size of the download that meets a stop.
+const STOPPED_BYTES: u64 = 32 << 20;
+
+/// A download over two lines of 8 Mbit/s in which something stops for good; the client's outcome and the first router's
+/// counters.
+fn stopped(
+    stop: Stop,
+    probe: Probe,
+    half: u64,
+) -> (Outcome, std::collections::BTreeMap<String, u64>) {
+    use super::world::{Act, Setup, Wire};
+    on_large_stack(move || {
+        let lines = efficiency::lines();
+        let mut setup = Setup::new(42);
+        setup.lines = lines;
+        setup.probe = probe;
+        let mut plan = FetchPlan::new(ORIGIN, vec![Ask::get(9, STOPPED_BYTES, "film.mp4", "")]);
+        plan.start_us = 3_000_000;
+        setup.clients[0].push(plan);
+        let wires: &[(usize, Wire)] = match stop {
+            Stop::Peer => &[
+                (0, Wire::Air),
+                (1, Wire::Air),
+                (1, Wire::WanUp),
+                (1, Wire::WanDown),
+            ],
+            Stop::Air => &[(0, Wire::Air), (1, Wire::Air)],
+            Stop::AirBack => &[(1, Wire::Air)],
+            Stop::PeerLine => &[(1, Wire::WanUp), (1, Wire::WanDown)],
+            Stop::OwnLine => &[(0, Wire::WanUp), (0, Wire::WanDown)],
+        };
+        for &(index, wire) in wires {
+            let lines = setup.lines[index];
+            let shape = match wire {
+                Wire::WanUp => lines.wan_up,
+                Wire::WanDown => lines.wan_down,
+                Wire::LanUp | Wire::LanDown | Wire::Air => lines.air,
+            };
+            let shape = Shape { up: false, ..shape };
+            setup.acts.push((half, Act::Line(index, wire, shape)));
+        }
+        let report = super::simulate(&setup, &TraceTo::default());
+        assert!(report.violations.is_empty(), "{:#?}", report.violations);
+        (report.outcomes[0][0][0].clone(), report.counters[0].clone())
+    })
+}
+
+#[test]
+fn n4_n5_n7_p1_whatever_stops_at_half_the_client_waits_less_than_half_a_second() {
+    let mut wrong = Vec::new();
+    for probe in [Probe::Reply, Probe::Head] {
+        let half = on_large_stack(move || {
+            let lines = efficiency::lines();
+            let trace = TraceTo::default();
+            let (whole, _) =
+                efficiency::download(&lines, 0, Some(probe), STOPPED_BYTES, &trace).expect("whole");
+            whole.start_us.midpoint(whole.end_us.expect("ended"))
+        });
+        for stop in [
+            Stop::Peer,
+            Stop::Air,
+            Stop::AirBack,
+            Stop::PeerLine,
+            Stop::OwnLine,
+        ] {
+            let (outcome, counters) = stopped(stop, probe, half);
+            let (pause, end) = (outcome.pause_us_max, &outcome.end);
+            let hedged = counters["exchange.hedged"];
+            // What came twice is bounded: 1/32 of the response, 512 KiB, and what was under way.
+            let twice = counters["exchange.bytes-duplicate"];
+            if *end != End::Whole || pause >= 500_000 || hedged == 0 || twice >= 3 << 20 {
+                wrong.push(format!(
+                    "{stop:?} {probe:?}: {end:?}, {pause} us, {hedged} hedged, {twice} bytes twice"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Faults and seeds whose downloads were slower with the neighbour than allowed (U6).
+const NO_LONGER_SLOWER: &[(&str, u64)] = &[
+    // Each range came in half.
+    ("short-range", 40),
+    ("short-range", 124),
+    ("short-range", 292),
+    // Each range cost a connection, and a pause.
+    ("close-announced", 57),
+    ("close-announced", 141),
+    ("close-silent", 310),
+    ("stall-b", 387),
+];
+
+#[test]
+fn u6_k17_o24_downloads_that_were_slower_with_the_neighbour_are_no_more() {
+    let wrong = on_large_stack(|| {
+        let mut wrong = Vec::new();
+        for (name, seed) in NO_LONGER_SLOWER {
+            let fault = scenario::fault(name).expect("in the table");
+            let with = Ways {
+                plain: false,
+                probe: Some(Probe::Reply),
+            };
+            let (report, texts) = super::run_seed(fault, *seed, with, &TraceTo::default());
+            let (alone, _) = super::run_seed(fault, *seed, Ways::PLAIN, &TraceTo::default());
+            let slower = super::slower(&report, &alone);
+            let texts = texts.into_iter().chain(slower);
+            wrong.extend(texts.map(|text| format!("{name} {seed}: {text}")));
+        }
+        wrong
+    });
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
