@@ -157,6 +157,13 @@ const NEEDS: &[Need] = &[
         get: Get::Apt(&["aria2"]),
     },
     Need {
+        name: "ffmpeg",
+        why: "seeks in a film",
+        scope: Scope::Test,
+        probe: || version("ffmpeg", &["-version"]),
+        get: Get::Apt(&["ffmpeg"]),
+    },
+    Need {
         name: "python3",
         why: "is another client, and origins with manners of their own",
         scope: Scope::Test,

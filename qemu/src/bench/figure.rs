@@ -241,6 +241,29 @@ pub fn measure_worth(figures: &mut Figures) -> Result<()> {
 mod tests {
     use super::*;
 
+    /// A router's memory passes over the stack while it is made.
+    const STACK_BYTES: usize = 96 << 20;
+
+    #[test]
+    fn every_neighbourhood_of_two_routers_keeps_its_bound() {
+        // Three routers, and less memory, are asserted beside the simulation.
+        let two = |worth: &&Worth| worth.lines.len() == 2 && worth.stitch_blocks == STITCH_BLOCKS;
+        let mut measured = 0;
+        for worth in WORTH.iter().filter(two) {
+            let permille = std::thread::Builder::new()
+                .stack_size(STACK_BYTES)
+                .spawn(|| efficiency::share_of_the_sum_permille(&worth.run()))
+                .unwrap()
+                .join()
+                .unwrap();
+            let permille = permille.unwrap_or_else(|fault| panic!("{}: {fault}", worth.name));
+            let efficiency = permille as f64 / 1e3;
+            assert!(efficiency >= worth.least, "{}: {efficiency}", worth.name);
+            measured += 1;
+        }
+        assert_eq!(measured, 6);
+    }
+
     #[test]
     fn a_bound_is_kept_by_the_middle_value() {
         let figure = Figure::of("x", "y", Bound::Most(5.0), &[9.0, 5.0, 1.0]).unwrap();

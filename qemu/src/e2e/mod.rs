@@ -7,6 +7,7 @@
 
 mod console;
 mod crash;
+mod everyday;
 mod hostile;
 mod keep;
 mod numbers;
@@ -17,6 +18,7 @@ mod programs;
 mod ranges;
 mod router;
 mod scenarios;
+mod three;
 mod upgrade;
 mod world;
 
@@ -72,10 +74,12 @@ pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
     [
         router::SCENARIOS,
         programs::SCENARIOS,
+        everyday::SCENARIOS,
         plain::SCENARIOS,
         ranges::SCENARIOS,
         scenarios::SCENARIOS,
         keep::SCENARIOS,
+        three::SCENARIOS,
         console::SCENARIOS,
         hostile::SCENARIOS,
         crash::SCENARIOS,

@@ -3,7 +3,7 @@
 use super::oracle::same_file;
 use super::origins::{NGINX, WAN_A};
 use super::world::{one_line, until};
-use super::{Scenario, Stage};
+use super::{Scenario, Stage, everyday};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -102,7 +102,7 @@ fn package(repository: &Path, name: &str, file: &Path) -> Result<String> {
 }
 
 /// A directory that is apt's whole world, and a list of one repository.
-fn apt_world(root: &Path) -> Result<PathBuf> {
+pub(super) fn apt_world(root: &Path, directory: &str) -> Result<PathBuf> {
     std::fs::remove_dir_all(root).ok();
     for directory in [
         "etc/apt/apt.conf.d",
@@ -117,7 +117,7 @@ fn apt_world(root: &Path) -> Result<PathBuf> {
         std::fs::create_dir_all(root.join(directory))?;
     }
     std::fs::write(root.join("var/lib/dpkg/status"), "")?;
-    let list = "deb [trusted=yes] http://origin.test/apt ./\n";
+    let list = format!("deb [trusted=yes] http://origin.test/{directory} ./\n");
     std::fs::write(root.join("etc/apt/sources.list"), list)?;
     // Without `Acquire` lines of ours: it pipelines as it always does.
     let text = format!(
@@ -130,24 +130,23 @@ fn apt_world(root: &Path) -> Result<PathBuf> {
     Ok(configuration)
 }
 
-fn apt(stage: &mut Stage) -> Result<String> {
-    let repository = stage.files.join("apt");
+/// A repository of packages, name and size of content each, in a directory of the origin's files; its index is at
+/// least `index_bytes` long.
+pub(super) fn repository(
+    stage: &mut Stage,
+    directory: &str,
+    packages: &[(&str, u64)],
+    index_bytes: usize,
+) -> Result<PathBuf> {
+    let repository = stage.files.join(directory);
     std::fs::remove_dir_all(&repository).ok();
     std::fs::create_dir_all(&repository)?;
-    let mut packages = Vec::new();
-    let mut names = Vec::new();
-    for (name, bytes) in [
-        ("tandem-one", 20_000),
-        ("tandem-two", 300_000),
-        ("tandem-three", 3 * MIB),
-        ("tandem-four", 40_000),
-        ("tandem-five", 1_000),
-    ] {
-        let file = stage.serve(&format!("{name}.bin"), bytes)?;
-        packages.push(package(&repository, name, &file)?);
-        names.push(name);
+    let mut list = Vec::new();
+    for (name, bytes) in packages {
+        let file = stage.serve(&format!("{name}.bin"), *bytes)?;
+        list.push(package(&repository, name, &file)?);
     }
-    let list = packages.join("\n");
+    let list = list.join("\n") + &everyday::others(index_bytes)?;
     std::fs::write(repository.join("Packages"), &list)?;
     let hash = super::oracle::sha256(&repository.join("Packages"))?;
     let release = format!(
@@ -155,8 +154,21 @@ fn apt(stage: &mut Stage) -> Result<String> {
         list.len()
     );
     std::fs::write(repository.join("Release"), release)?;
+    Ok(repository)
+}
+
+fn apt(stage: &mut Stage) -> Result<String> {
+    let packages = [
+        ("tandem-one", 20_000),
+        ("tandem-two", 300_000),
+        ("tandem-three", 3 * MIB),
+        ("tandem-four", 40_000),
+        ("tandem-five", 1_000),
+    ];
+    let names = packages.map(|(name, _)| name);
+    let repository = repository(stage, "apt", &packages, 0)?;
     let root = stage.world.file("apt");
-    let configuration = apt_world(&root)?;
+    let configuration = apt_world(&root, "apt")?;
     let command = format!(
         "cd {}/out && unset http_proxy HTTP_PROXY && export APT_CONFIG={} && apt-get -q update && apt-get -q download {}",
         root.display(),

@@ -51,7 +51,7 @@ pub struct UpArgs {
     lab: LabName,
     #[command(flatten)]
     options: LabOptions,
-    /// Number of routers: 2; 1 with a stranger on the air instead of a neighbour; 0 puts the clients on the internet lines themselves.
+    /// Number of routers: 2 or 3; 1 with a stranger on the air instead of a neighbour; 0 puts the clients on the internet lines themselves.
     #[arg(long, default_value_t = 2)]
     routers: usize,
     /// Whether the routers split downloads.
@@ -186,14 +186,21 @@ fn print_status(status: &LabStatus) {
 
 fn print_line(line: &LineStatus) {
     let (from_a, from_b) = (&line.from_a, &line.from_b);
-    if from_a.shape == from_b.shape {
+    let alike = |other: &DirectionStatus| other.shape == from_a.shape;
+    if alike(from_b) && line.from_c.as_ref().is_none_or(alike) {
         println!("line   {:<8} {}", line.name, from_a.shape);
     } else {
         println!("line   {:<8} from a: {}", line.name, from_a.shape);
         println!("                from b: {}", from_b.shape);
+        if let Some(from_c) = &line.from_c {
+            println!("                from c: {}", from_c.shape);
+        }
     }
     println!("                from a: {}", counters(from_a));
     println!("                from b: {}", counters(from_b));
+    if let Some(from_c) = &line.from_c {
+        println!("                from c: {}", counters(from_c));
+    }
     if line.captures > 0 {
         println!("                captures: {}", line.captures);
     }

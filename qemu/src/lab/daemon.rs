@@ -164,7 +164,7 @@ fn start(state: &StateDirectory, config: &Config, plan: &Plan) -> Result<Lab> {
         lines.push(NewLine {
             name: line.name.clone(),
             shape: shape::parse_shape(text.map_or("0", |(_, text)| text))?,
-            ports: [port(line.ends[0])?, port(line.ends[1])?],
+            ports: (line.ends.iter().map(|end| port(*end))).collect::<Result<_>>()?,
         });
     }
     Ok(Lab {

@@ -231,7 +231,7 @@ impl<'a> Demo<'a> {
         let with = self.download(self.state, LINES, "client", "with neighbour")?;
         std::thread::sleep(LOG_SETTLE);
         let logged = origin::requests(self.state);
-        let [bytes_uplink, bytes_peer] = origin::bytes_by_line(&logged[before..]);
+        let [bytes_uplink, bytes_peer, ..] = origin::bytes_by_line(&logged[before..]);
         let why = match bytes_peer {
             0 => run::console(self.state, "a", "why").unwrap_or_default(),
             _ => String::new(),

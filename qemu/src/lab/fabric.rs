@@ -6,6 +6,9 @@
 //! - I2: a machine that does not take its frames holds them back in its line; of the lines' memory it takes
 //!   at most `HELD_BYTES` besides.
 //!
+//! A line has two ends, or more, as the air has: then what one sends comes to all others. Each end sends into a pipe of its
+//! own, so that ends do not share the line's rate.
+//!
 //! One thread waits for all ends and for the next frame to arrive, with ns resolution. Captures are taken at one end
 //! of a line: what this end receives and what it sends, as its own NIC would see them.
 
@@ -41,6 +44,8 @@ pub enum Side {
     A,
     /// What the host's end sends (of `air`: router b's).
     B,
+    /// What the third end sends (of `air` with three routers: router c's).
+    C,
 }
 
 impl Side {
@@ -49,6 +54,7 @@ impl Side {
         match self {
             Side::A => 0,
             Side::B => 1,
+            Side::C => 2,
         }
     }
 }
@@ -85,6 +91,9 @@ pub struct LineStatus {
     pub from_a: DirectionStatus,
     /// What end `b` sends.
     pub from_b: DirectionStatus,
+    /// What end `c` sends, of a line that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_c: Option<DirectionStatus>,
     /// Captures that run.
     pub captures: usize,
 }
@@ -107,15 +116,28 @@ impl Capture {
 struct Line {
     name: String,
     /// By the index of the end that sends.
-    pipes: [Pipe; 2],
-    undelivered: [u64; 2],
+    pipes: Vec<Pipe>,
+    /// Index of end `a` among the ends of all lines.
+    first_end: usize,
+    undelivered: Vec<u64>,
     captures: Vec<Capture>,
 }
 
+/// All sides, in order of their indices.
+const SIDES: [Side; 3] = [Side::A, Side::B, Side::C];
+
 impl Line {
+    /// Whether it has that end.
+    fn has(&self, side: Option<Side>) -> Result<()> {
+        if side.is_some_and(|side| side.index() >= self.pipes.len()) {
+            bail!("line {} has no end c", self.name);
+        }
+        Ok(())
+    }
+
     fn status(&self) -> LineStatus {
-        let direction = |side: Side| {
-            let pipe = &self.pipes[side.index()];
+        let direction = |index: usize| {
+            let pipe = &self.pipes[index];
             let LineCounts {
                 frames,
                 bytes,
@@ -135,13 +157,14 @@ impl Line {
                 reordered,
                 duplicated,
                 corrupted,
-                undelivered: self.undelivered[side.index()],
+                undelivered: self.undelivered[index],
             }
         };
         LineStatus {
             name: self.name.clone(),
-            from_a: direction(Side::A),
-            from_b: direction(Side::B),
+            from_a: direction(Side::A.index()),
+            from_b: direction(Side::B.index()),
+            from_c: (self.pipes.len() > Side::C.index()).then(|| direction(Side::C.index())),
             captures: self.captures.len(),
         }
     }
@@ -175,10 +198,10 @@ impl Shared {
 pub struct NewLine {
     /// Its name.
     pub name: String,
-    /// Its shape, both ways.
+    /// Its shape, from every end.
     pub shape: Shape,
-    /// Ends `a` and `b`.
-    pub ports: [Port; 2],
+    /// Its ends: `a`, `b`, and `c` if there is one.
+    pub ports: Vec<Port>,
 }
 
 /// All lines of a lab, and the thread that carries their frames.
@@ -195,15 +218,19 @@ impl Fabric {
     pub fn start(lines: Vec<NewLine>, seed: u64) -> Result<Self> {
         let mut state = Vec::new();
         let mut ends = Vec::new();
-        for (index, line) in lines.into_iter().enumerate() {
-            let seed = seed.wrapping_add(2 * index as u64);
+        for line in lines {
+            let first_end = ends.len();
+            let count = line.ports.len();
+            if !(2..=SIDES.len()).contains(&count) {
+                bail!("line {} has {count} ends", line.name);
+            }
             state.push(Line {
                 name: line.name,
-                pipes: [
-                    Pipe::new(line.shape, seed),
-                    Pipe::new(line.shape, seed.wrapping_add(1)),
-                ],
-                undelivered: [0; 2],
+                pipes: (first_end..first_end + count)
+                    .map(|end| Pipe::new(line.shape, seed.wrapping_add(end as u64)))
+                    .collect(),
+                first_end,
+                undelivered: vec![0; count],
                 captures: Vec::new(),
             });
             for port in line.ports {
@@ -255,27 +282,27 @@ impl Fabric {
         self.shared.lines().iter().map(Line::status).collect()
     }
 
-    /// Changes a line, both ways or what one end sends; with no change, its state.
+    /// Changes a line, every way or what one end sends; with no change, its state.
     ///
     /// # Errors
-    /// No such line, or not a change ([`shape::apply`]): then nothing has changed.
+    /// No such line or end, or not a change ([`shape::apply`]): then nothing has changed.
     pub fn change(&self, name: &str, from: Option<Side>, changes: &[String]) -> Result<LineStatus> {
         let now_us = self.shared.now_us();
         let status = self.with_line(name, |line| {
-            let sides: &[Side] = match from {
-                None => &[Side::A, Side::B],
-                Some(Side::A) => &[Side::A],
-                Some(Side::B) => &[Side::B],
-            };
-            let mut shapes = [line.pipes[0].shape(), line.pipes[1].shape()];
-            for side in sides {
+            line.has(from)?;
+            let is_meant = |index: usize| from.is_none_or(|side| side.index() == index);
+            let mut shapes: Vec<Shape> = line.pipes.iter().map(Pipe::shape).collect();
+            for (_, shape) in (shapes.iter_mut().enumerate()).filter(|(index, _)| is_meant(*index))
+            {
                 for change in changes {
-                    shape::apply(&mut shapes[side.index()], change)?;
+                    shape::apply(shape, change)?;
                 }
             }
             if !changes.is_empty() {
-                for side in sides {
-                    line.pipes[side.index()].set(now_us, shapes[side.index()]);
+                for (index, pipe) in line.pipes.iter_mut().enumerate() {
+                    if is_meant(index) {
+                        pipe.set(now_us, shapes[index]);
+                    }
                 }
             }
             Ok(line.status())
@@ -287,9 +314,10 @@ impl Fabric {
     /// Starts a capture of a line as its end `side` sees it; gives the capture's number.
     ///
     /// # Errors
-    /// No such line, or the file cannot be written.
+    /// No such line or end, or the file cannot be written.
     pub fn capture(&self, name: &str, file: &Path, side: Side) -> Result<u64> {
         self.with_line(name, |line| {
+            line.has(Some(side))?;
             let file =
                 File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
             let id = self.shared.next_capture.fetch_add(1, Ordering::Relaxed);
@@ -418,8 +446,10 @@ fn carry(shared: &Shared, ends: &mut [Endpoint]) {
 fn accept(shared: &Shared, index: usize, end: &mut Endpoint, buffer: &mut [u8]) {
     let now_us = shared.now_us();
     let mut lines = shared.lines();
-    let line = &mut lines[index / 2];
-    let side = index % 2;
+    let Some(line) = (lines.iter_mut().rev()).find(|line| line.first_end <= index) else {
+        return;
+    };
+    let side = index - line.first_end;
     let Line {
         pipes, captures, ..
     } = line;
@@ -439,28 +469,34 @@ fn deliver(shared: &Shared, ends: &mut [Endpoint], flushed: &mut Instant) -> Opt
     let mut lines = shared.lines();
     let now_us = shared.now_us();
     let mut next_at: Option<u64> = None;
-    for (line, ends) in lines.iter_mut().zip(ends.chunks_exact_mut(2)) {
-        for from in 0..2 {
-            let to = 1 - from;
-            let end = &mut ends[to];
-            while end.has_room() {
+    for line in lines.iter_mut() {
+        let count = line.pipes.len();
+        let ends = &mut ends[line.first_end..line.first_end + count];
+        for from in 0..count {
+            // An end without room keeps the frame from all: it is lost for none (I1).
+            let has_room =
+                |ends: &[Endpoint]| (0..count).all(|to| to == from || ends[to].has_room());
+            while has_room(ends) {
                 let Some(frame) = line.pipes[from].pop(now_us) else {
                     break;
                 };
-                for capture in line
-                    .captures
-                    .iter_mut()
-                    .filter(|capture| capture.side.index() == to)
+                for capture in
+                    (line.captures.iter_mut()).filter(|capture| capture.side.index() != from)
                 {
                     capture.add(shared.started_us + now_us, &frame);
                 }
-                if !end.send(&frame) {
-                    line.undelivered[from] += 1;
+                let others = (ends.iter_mut().enumerate()).filter(|(to, _)| *to != from);
+                for (_, end) in others {
+                    if !end.send(&frame) {
+                        line.undelivered[from] += 1;
+                    }
                 }
             }
-            end.flush();
+            for (_, end) in ends.iter_mut().enumerate().filter(|(to, _)| *to != from) {
+                end.flush();
+            }
             // Without room the end's readiness wakes us, not the clock.
-            if end.has_room()
+            if has_room(ends)
                 && let Some(at) = line.pipes[from].next_at()
             {
                 next_at = Some(next_at.map_or(at, |earliest| earliest.min(at)));
@@ -500,7 +536,7 @@ mod tests {
         let line = NewLine {
             name: "air".to_owned(),
             shape,
-            ports: [Port::Nic(line_a), Port::Nic(line_b)],
+            ports: vec![Port::Nic(line_a), Port::Nic(line_b)],
         };
         (Fabric::start(vec![line], 1).unwrap(), a, b)
     }
@@ -524,6 +560,50 @@ mod tests {
         assert_eq!((status.from_a.frames, status.from_a.bytes), (1, 4));
         assert_eq!((status.from_b.frames, status.from_b.bytes), (1, 12));
         assert!(fabric.change("air-b", None, &[]).is_err());
+    }
+
+    #[test]
+    fn what_one_of_three_ends_sends_comes_to_both_others_and_is_counted_as_its_own() {
+        let (mut ends, mut ports) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let (end, port) = UnixStream::pair().unwrap();
+            end.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            ends.push(end);
+            ports.push(Port::Nic(port));
+        }
+        let (x, y) = UnixStream::pair().unwrap();
+        let (mut last, line_x) = UnixStream::pair().unwrap();
+        last.set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let line = |name: &str, ports| NewLine {
+            name: name.to_owned(),
+            shape: Shape::default(),
+            ports,
+        };
+        // A line after one of three ends has its own.
+        let after = line("after", vec![Port::Nic(line_x), Port::Nic(y)]);
+        let fabric = Fabric::start(vec![line("air", ports), after], 1).unwrap();
+        for (from, words) in ["from a", "from b", "from c, longer"]
+            .into_iter()
+            .enumerate()
+        {
+            ends[from].write_all(&framed(words.as_bytes())).unwrap();
+            for (to, end) in ends.iter_mut().enumerate().filter(|(to, _)| *to != from) {
+                assert_eq!(next_frame(end), words.as_bytes(), "{from} to {to}");
+            }
+        }
+        (&x).write_all(&framed(b"another line")).unwrap();
+        assert_eq!(next_frame(&mut last), b"another line");
+        let status = fabric
+            .change("air", Some(Side::C), &["down".to_owned()])
+            .unwrap();
+        let from_c = status.from_c.unwrap();
+        assert_eq!(
+            (from_c.frames, from_c.bytes, status.from_a.bytes),
+            (1, 14, 6)
+        );
+        assert!(from_c.shape.starts_with("down") && status.from_b.shape.starts_with("up"));
+        assert!(fabric.change("after", Some(Side::C), &[]).is_err());
     }
 
     #[test]

@@ -140,7 +140,7 @@ pub fn bytes_by_line(requests: &[Logged]) -> [u64; ROUTERS_MAX] {
             })
             .sum()
     };
-    [sent_to(plan::wan_address(0)), sent_to(plan::wan_address(1))]
+    std::array::from_fn(|index| sent_to(plan::wan_address(index)))
 }
 
 #[cfg(test)]
@@ -161,7 +161,7 @@ mod tests {
             line("203.0.113.2", 100),
             line("198.51.100.10", 1_000),
         ];
-        assert_eq!(bytes_by_line(&requests), [101, 10]);
+        assert_eq!(bytes_by_line(&requests), [101, 10, 0]);
         let logged = |remote: &str, bytes: u64, range: &str| Logged {
             remote: remote.to_owned(),
             request: "GET /f HTTP/1.1".to_owned(),
@@ -174,8 +174,8 @@ mod tests {
             logged("203.0.113.2", 900, "-"),
             logged("203.0.113.66", 500, "bytes=500-999"),
         ];
-        assert_eq!(bytes_by_line(&joined), [500, 500]);
-        assert_eq!(bytes_by_line(&joined[..1]), [900, 0]);
+        assert_eq!(bytes_by_line(&joined), [500, 500, 0]);
+        assert_eq!(bytes_by_line(&joined[..1]), [900, 0, 0]);
         assert_eq!(
             (requests[1].status, requests[1].range.as_str()),
             (206, "bytes=0-9")

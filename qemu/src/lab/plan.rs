@@ -6,9 +6,10 @@
 //! client-b ─ lan-b ─ router b ── wan-b ──┘
 //! ```
 //!
-//! With one router, the host `stranger` sits on its air where the neighbour would be.
+//! A third router is on the same air, with `client-c` behind it on `lan-c` and its line `wan-c`. With one router, the host `stranger` sits on its air where the neighbour would be.
 //!
-//! Each line has two ends: `a` is the router's (of `air`: router a's), `b` the host's (of `air`: router b's).
+//! Each line has two ends: `a` is the router's (of `air`: router a's), `b` the host's (of `air`: router b's; router c is its
+//! end `c`).
 //! Without routers the clients sit on the internet lines themselves, at the addresses that the routers would have:
 //! what a line carries with nothing in between, and the test of the lab by itself.
 
@@ -36,7 +37,7 @@ pub struct TapPlan {
 /// A network namespace with real programs in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostPlan {
-    /// `client`, `client-b`, `stranger` or `origin`.
+    /// `client`, `client-b`, `client-c`, `stranger` or `origin`.
     pub name: String,
     /// Its devices.
     pub taps: Vec<TapPlan>,
@@ -72,16 +73,16 @@ pub enum End {
 /// A line and what it joins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinePlan {
-    /// `wan-a`, `wan-b`, `air`, `lan-a` or `lan-b`.
+    /// `wan-a`, `wan-b`, `wan-c`, `air`, `lan-a`, `lan-b` or `lan-c`.
     pub name: String,
-    /// Ends `a` and `b`.
-    pub ends: [End; 2],
+    /// Ends `a` and `b`; of an air of three routers also `c`.
+    pub ends: Vec<End>,
 }
 
 /// A router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouterPlan {
-    /// `a` or `b`.
+    /// `a`, `b` or `c`.
     pub name: String,
     /// Ethernet addresses of LAN, WAN, air.
     pub macs: [String; 3],
@@ -119,12 +120,16 @@ pub struct Plan {
 }
 
 /// Most routers that this lab has addresses for.
-pub const ROUTERS_MAX: usize = 2;
+pub const ROUTERS_MAX: usize = 3;
+/// Internet lines of a lab without routers.
+const BARE_LINES: usize = 2;
 
-const NAMES: [&str; ROUTERS_MAX] = ["a", "b"];
-const CLIENTS: [&str; ROUTERS_MAX] = ["client", "client-b"];
+const NAMES: [&str; ROUTERS_MAX] = ["a", "b", "c"];
+const CLIENTS: [&str; ROUTERS_MAX] = ["client", "client-b", "client-c"];
+/// What tells a router's LAN and WAN ports from another's; those on the air share 0x0c.
+const MAC_BYTES: [u8; ROUTERS_MAX] = [0x0a, 0x0b, 0x1c];
 /// First address of each internet line's network: 64 addresses each (203.0.113.0/24 is for documentation, RFC 5737).
-const WAN_BASE: [u8; ROUTERS_MAX] = [0, 64];
+const WAN_BASE: [u8; ROUTERS_MAX] = [0, 64, 128];
 
 /// The address of router `index` on its internet line.
 pub fn wan_address(index: usize) -> String {
@@ -153,10 +158,10 @@ pub fn air_address(index: usize) -> String {
 
 /// Ethernet addresses of LAN, WAN, air of router `index`.
 pub fn router_macs(index: usize) -> [String; 3] {
-    let name = NAMES[index];
+    let byte = MAC_BYTES[index];
     [
-        format!("52:54:00:0{name}:00:01"),
-        format!("52:54:00:0{name}:00:02"),
+        format!("52:54:00:{byte:02x}:00:01"),
+        format!("52:54:00:{byte:02x}:00:02"),
         format!("52:54:00:0c:00:{:02x}", index + 1),
     ]
 }
@@ -248,7 +253,7 @@ fn router(index: usize, routers: usize, accel: bool) -> RouterPlan {
 /// The neighbourhood of so many routers, at most [`ROUTERS_MAX`]; `accel` is whether they split downloads at first.
 pub fn neighbourhood(routers: usize, accel: bool) -> Plan {
     let streets = if routers == 0 {
-        ROUTERS_MAX
+        BARE_LINES
     } else {
         routers.min(ROUTERS_MAX)
     };
@@ -262,7 +267,7 @@ pub fn neighbourhood(routers: usize, accel: bool) -> Plan {
     for (index, name) in NAMES.iter().enumerate().take(streets) {
         lines.push(LinePlan {
             name: format!("wan-{name}"),
-            ends: [
+            ends: vec![
                 match routers {
                     0 => End::Tap {
                         host: index,
@@ -280,21 +285,18 @@ pub fn neighbourhood(routers: usize, accel: bool) -> Plan {
             ],
         });
     }
-    let beyond_air = match routers {
-        0 => None,
-        1 => Some(End::Tap { host: 1, tap: 0 }),
-        _ => Some(End::Nic { router: 1, port: 2 }),
-    };
-    if let Some(beyond_air) = beyond_air {
+    if routers > 0 {
+        let radios = (0..routers.min(ROUTERS_MAX)).map(|router| End::Nic { router, port: 2 });
+        let stranger = (routers == 1).then_some(End::Tap { host: 1, tap: 0 });
         lines.push(LinePlan {
             name: "air".to_owned(),
-            ends: [End::Nic { router: 0, port: 2 }, beyond_air],
+            ends: radios.chain(stranger).collect(),
         });
     }
     for (index, name) in NAMES.iter().enumerate().take(routers) {
         lines.push(LinePlan {
             name: format!("lan-{name}"),
-            ends: [
+            ends: vec![
                 End::Nic {
                     router: index,
                     port: 0,
@@ -320,12 +322,12 @@ pub fn neighbourhood(routers: usize, accel: bool) -> Plan {
 mod tests {
     use super::*;
 
-    #[test]
-    fn two_routers_have_five_lines_and_no_end_is_used_twice() {
-        let plan = neighbourhood(2, true);
-        let names: Vec<_> = plan.lines.iter().map(|line| line.name.as_str()).collect();
-        assert_eq!(names, ["wan-a", "wan-b", "air", "lan-a", "lan-b"]);
-        let ends: Vec<_> = plan.lines.iter().flat_map(|line| line.ends).collect();
+    fn no_end_is_used_twice(plan: &Plan) {
+        let ends: Vec<_> = plan
+            .lines
+            .iter()
+            .flat_map(|line| line.ends.clone())
+            .collect();
         for (index, end) in ends.iter().enumerate() {
             assert!(!ends[..index].contains(end), "{end:?}");
         }
@@ -334,6 +336,31 @@ mod tests {
                 assert!(ends.contains(&End::Tap { host, tap }));
             }
         }
+    }
+
+    #[test]
+    fn two_routers_have_five_lines_and_three_have_seven_with_one_air() {
+        let names = |plan: &Plan| -> Vec<String> {
+            plan.lines.iter().map(|line| line.name.clone()).collect()
+        };
+        let two = neighbourhood(2, true);
+        assert_eq!(names(&two), ["wan-a", "wan-b", "air", "lan-a", "lan-b"]);
+        no_end_is_used_twice(&two);
+        let three = neighbourhood(3, true);
+        let lines = ["wan-a", "wan-b", "wan-c", "air", "lan-a", "lan-b", "lan-c"];
+        assert_eq!(names(&three), lines);
+        assert_eq!(three.lines[3].ends.len(), 3);
+        no_end_is_used_twice(&three);
+        let peers = ["lan.address=192.168.3.1/24", "peers=10.77.0.1,10.77.0.2"];
+        assert_eq!(settings(&three.routers[2]), peers);
+        let mut macs: Vec<_> = three
+            .routers
+            .iter()
+            .flat_map(|router| &router.macs)
+            .collect();
+        macs.sort();
+        macs.dedup();
+        assert_eq!(macs.len(), 9);
     }
 
     fn settings(router: &RouterPlan) -> Vec<String> {
@@ -357,7 +384,7 @@ mod tests {
     #[test]
     fn the_settings_of_every_router_are_settings_and_give_its_addresses() {
         for accel in [true, false] {
-            for (index, router) in neighbourhood(2, accel).routers.iter().enumerate() {
+            for (index, router) in neighbourhood(3, accel).routers.iter().enumerate() {
                 let found = router.stored().unwrap();
                 assert_eq!(found.accel.enabled, accel);
                 assert_eq!(

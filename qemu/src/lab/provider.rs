@@ -37,7 +37,7 @@ pub struct Provider {
 impl Default for Provider {
     fn default() -> Self {
         Self {
-            addresses: [plan::wan_address(0), plan::wan_address(1)],
+            addresses: std::array::from_fn(plan::wan_address),
             lease_seconds: 3_600,
             renew_seconds: None,
         }
@@ -64,7 +64,7 @@ impl Provider {
         if let Some(seconds) = self.renew_seconds {
             text.push_str(&format!("dhcp-option-force=option:T1,{seconds}\n"));
         }
-        for (index, line) in ["wan-a", "wan-b"].iter().enumerate().take(lines) {
+        for (index, line) in ["wan-a", "wan-b", "wan-c"].iter().enumerate().take(lines) {
             text.push_str(&format!(
                 "listen-address={}\n\
                  dhcp-range=set:{line},{},static,255.255.255.192,{}\n\
@@ -213,6 +213,10 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
+        assert!(!text.contains("wan-c"));
+        let three = Provider::default().configuration(Path::new("/lab"), 3);
+        let third = "dhcp-host=52:54:00:1c:00:02,203.0.113.130";
+        assert!(three.lines().any(|found| found == third), "{three}");
         let one = Provider::default().configuration(Path::new("/lab"), 1);
         assert!(!one.contains("wan-b"));
     }

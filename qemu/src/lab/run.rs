@@ -35,10 +35,13 @@ pub struct LabOptions {
     /// Internet line of router b.
     #[arg(long, value_name = "LINE", default_value = "8M/25ms/0%", value_parser = checked_shape)]
     pub wan_b: String,
+    /// Internet line of router c, if there is one.
+    #[arg(long, value_name = "LINE", default_value = "8M/25ms/0%", value_parser = checked_shape)]
+    pub wan_c: String,
     /// The wireless link between the routers.
     #[arg(long, value_name = "LINE", default_value = "25M/1ms/0%", value_parser = checked_shape)]
     pub air: String,
-    /// Both local networks.
+    /// All local networks.
     #[arg(long, value_name = "LINE", default_value = "100M", value_parser = checked_shape)]
     pub lan: String,
     /// An image to boot instead of building one.
@@ -62,9 +65,11 @@ impl LabOptions {
         let shapes = [
             ("wan-a", &self.wan_a),
             ("wan-b", &self.wan_b),
+            ("wan-c", &self.wan_c),
             ("air", &self.air),
             ("lan-a", &self.lan),
             ("lan-b", &self.lan),
+            ("lan-c", &self.lan),
         ];
         Config {
             routers,
