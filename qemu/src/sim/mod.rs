@@ -7,6 +7,7 @@
 //! Units: µs of virtual time, bytes.
 
 pub mod behaviour;
+pub mod bend;
 pub mod client;
 pub mod content;
 pub mod dhcp;
@@ -14,14 +15,17 @@ pub mod efficiency;
 pub mod ether;
 pub mod guest;
 mod log;
+mod middle;
 pub mod node;
 pub mod oddity;
 pub mod origin;
+pub mod rows;
 pub mod scenario;
 #[cfg(test)]
 mod sharing;
 pub mod shrink;
 pub mod soak;
+pub mod syn;
 pub mod tap;
 pub mod trace;
 pub mod world;
@@ -35,7 +39,7 @@ use anyhow::{Context as _, anyhow, bail};
 use firmware::budget::Memory;
 use firmware::settings::Probe;
 
-use scenario::{FAULTS, Fault};
+use scenario::Fault;
 use world::{Report, Setup, TraceTo};
 
 /// Arguments of `lab sim`.
@@ -159,7 +163,7 @@ pub fn run_seed(fault: &Fault, seed: u64, ways: Ways, trace: &TraceTo) -> (Repor
 /// An unknown fault; a run that shows what must not be.
 pub fn run(args: Args) -> anyhow::Result<()> {
     if args.list {
-        for fault in FAULTS {
+        for fault in scenario::faults() {
             println!("{:18} {}", fault.name, fault.note);
         }
         return Ok(());
@@ -191,7 +195,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Some(name) => {
             vec![scenario::fault(name).with_context(|| format!("no fault {name}; see --list"))?]
         }
-        None => FAULTS.iter().collect(),
+        None => scenario::faults().collect(),
     };
     if args.shrink {
         return std::thread::scope(|scope| {
