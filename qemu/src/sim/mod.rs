@@ -31,9 +31,9 @@ pub mod trace;
 pub mod world;
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use firmware::budget::Memory;
@@ -226,14 +226,18 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         None => std::thread::available_parallelism().map_or(1, |cores| cores.get()),
     };
     let begun = Instant::now();
+    let watch = Watch::start(jobs);
     let next = AtomicU64::new(0);
     let tally = Mutex::new(Tally::default());
     std::thread::scope(|scope| -> anyhow::Result<()> {
-        for _ in 0..jobs {
+        for job in 0..jobs {
+            let (args, faults, next) = (&args, &faults, &next);
+            let (tally, trace, watch) = (&tally, &trace, &watch);
             std::thread::Builder::new()
                 .stack_size(STACK_BYTES)
-                .spawn_scoped(scope, || {
-                    work(&args, &faults, first, count, &next, &tally, &trace);
+                .spawn_scoped(scope, move || {
+                    let seeds = (first, count);
+                    work(args, faults, seeds, next, tally, trace, (watch, job));
                 })
                 .context("cannot start a thread")?;
         }
@@ -302,22 +306,75 @@ struct Tally {
     stitched: u64,
 }
 
+/// A run that takes longer than this in real time hangs; the longest take seconds.
+const HANG: Duration = Duration::from_secs(300);
+
+/// What each worker does and since when.
+type Running = Vec<Option<(&'static str, u64, Instant)>>;
+
+/// Ends the program, with the seed's name, when a run hangs: whoever spins inside a router cannot be asked to stop.
+#[derive(Clone)]
+struct Watch {
+    running: Arc<Mutex<Running>>,
+}
+
+impl Watch {
+    /// Watches so many workers until the program ends.
+    fn start(jobs: usize) -> Self {
+        let watch = Self {
+            running: Arc::new(Mutex::new(vec![None; jobs])),
+        };
+        let running = Arc::clone(&watch.running);
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+                let running = running.lock().unwrap_or_else(|broken| broken.into_inner());
+                if let Some((fault, seed, since)) = hanging(&running, HANG) {
+                    let seconds = since.elapsed().as_secs();
+                    println!("FAIL fault {fault} seed {seed}: hangs since {seconds} s");
+                    println!("    again: cargo lab sim --fault {fault} --seed {seed} --trace");
+                    std::process::exit(1);
+                }
+            }
+        });
+        watch
+    }
+
+    fn set(&self, job: usize, run: Option<(&'static str, u64)>) {
+        let mut running = self
+            .running
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner());
+        running[job] = run.map(|(fault, seed)| (fault, seed, Instant::now()));
+    }
+}
+
+/// A run that has taken longer than `limit`.
+fn hanging(running: &Running, limit: Duration) -> Option<(&'static str, u64, Instant)> {
+    let mut under_way = running.iter().flatten();
+    under_way
+        .find(|(_, _, since)| since.elapsed() > limit)
+        .copied()
+}
+
 fn work(
     args: &Args,
     faults: &[&'static Fault],
-    first: u64,
-    count: u64,
+    (first, count): (u64, u64),
     next: &AtomicU64,
     tally: &Mutex<Tally>,
     trace: &TraceTo,
+    (watch, job): (&Watch, usize),
 ) {
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number >= count {
+            watch.set(job, None);
             return;
         }
         let seed = first + number;
         let fault = faults[(seed % faults.len() as u64) as usize];
+        watch.set(job, Some((fault.name, seed)));
         let caught = std::panic::catch_unwind(|| {
             let (report, mut wrong) = run_seed(fault, seed, args.ways(), trace);
             // One run in sixteen is done twice: the same seed must give the same run.

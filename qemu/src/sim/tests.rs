@@ -15,6 +15,7 @@ use crate::line::{Pipe, Shape};
 use firmware::settings::Probe;
 
 mod ranges;
+mod rows;
 
 const ORIGIN: Ipv4Address = Ipv4Address::new(198, 51, 100, 10);
 

@@ -162,6 +162,8 @@ pub struct Setup {
     pub again: Option<FetchPlan>,
     /// The second router's clock gains so many µs each second.
     pub fast_ppm: u64,
+    /// A run of more frames than this has no end.
+    pub events_max: u64,
 }
 
 impl Setup {
@@ -190,6 +192,7 @@ impl Setup {
             rest_us: 10_000_000,
             again: None,
             fast_ppm: 0,
+            events_max: u64::MAX,
         }
     }
 
@@ -257,6 +260,8 @@ pub struct Report {
     pub end_us: u64,
     /// How the request after the fault ended.
     pub again: Option<Outcome>,
+    /// What was not at rest before that request, also where clients still waited.
+    pub unrest: Vec<String>,
 }
 
 /// How a host fared that gets its address from the router.
@@ -490,6 +495,11 @@ impl World<'_> {
                 self.violations.push(format!("no progress at {at} µs"));
                 break;
             }
+            if self.events > self.setup.events_max {
+                self.violations
+                    .push(format!("{} frames and no end", self.events));
+                break;
+            }
             self.now_us = at;
             self.round();
             if done_us.is_none() && self.clients.iter().all(Client::is_done) {
@@ -498,7 +508,7 @@ impl World<'_> {
         }
         let end_us = done_us.unwrap_or(self.setup.limit_us);
         let is_over = done_us.is_some();
-        let mut unrest = if is_over { self.unrest() } else { Vec::new() };
+        let mut unrest = self.unrest();
         // A liveness message may be under way just now: at rest is what is so some time within two seconds.
         for _ in 0..40 {
             if unrest.is_empty() {
@@ -512,9 +522,13 @@ impl World<'_> {
             self.now_us = until;
             unrest = self.unrest();
         }
-        self.violations.append(&mut unrest);
+        if is_over {
+            self.violations.extend(unrest.iter().cloned());
+        }
         let again = self.once_more();
-        self.report(end_us, again)
+        let mut report = self.report(end_us, again);
+        report.unrest = unrest;
+        report
     }
 
     /// U7: after the fault, the same download on lines that only have their drawn rates.
@@ -851,6 +865,9 @@ impl World<'_> {
     fn unrest(&mut self) -> Vec<String> {
         let mut unrest = Vec::new();
         for index in 0..self.nodes.len() {
+            if self.now_us < self.frozen_us[index] {
+                continue;
+            }
             let counters = self.counters(index);
             let value = |name: &str| counters.get(name).copied();
             let (free, total) = (value("pool.blocks-free"), value("pool.blocks-total"));
@@ -938,6 +955,7 @@ impl World<'_> {
             polls: self.nodes.iter().map(Node::polls).sum(),
             end_us,
             again,
+            unrest: Vec::new(),
         }
     }
 }
