@@ -42,6 +42,8 @@ struct Flow {
     sent: Vec<(u32, u32)>,
     fin: Option<u32>,
     reset: bool,
+    /// The client has ended it by a reset.
+    client_reset: bool,
 }
 
 /// What was seen.
@@ -122,7 +124,10 @@ impl Tap {
         if seen.syn && seen.ack.is_none() {
             let flow = self.flows.entry(seen.key).or_default();
             // A SYN in the middle of a connection opens none (RFC 9293 section 3.10.7.4).
-            let is_free = flow.server_first.is_none() || flow.reset || flow.fin.is_some();
+            let is_free = flow.server_first.is_none()
+                || flow.reset
+                || flow.client_reset
+                || flow.fin.is_some();
             if flow.client_first != Some(seen.seq.wrapping_add(1)) && is_free {
                 self.report.connections += 1;
                 *flow = Flow {
@@ -147,7 +152,7 @@ impl Tap {
         }
         if seen.rst {
             let expected = flow.client_sent.wrapping_add(client_first);
-            flow.reset |= seen.seq == expected;
+            flow.client_reset |= seen.seq == expected;
             return;
         }
         let len = (seen.payload.1 - seen.payload.0) as u32 + u32::from(seen.fin);
