@@ -67,6 +67,9 @@ impl Outcome {
     }
 }
 
+/// Neighbourhoods that are simulated: some minutes on two cores.
+const SIM_SEEDS: &str = "20000";
+
 const STAGES: [Stage; 7] = [
     Stage::Setup,
     Stage::Format,
@@ -95,8 +98,8 @@ impl Stage {
     const fn limit(self) -> Duration {
         let minutes = match self {
             Self::Format => 1,
-            Self::Sim | Self::Setup | Self::Lints | Self::Image => 8,
-            Self::Host | Self::EndToEnd => 20,
+            Self::Setup | Self::Lints | Self::Image => 8,
+            Self::Sim | Self::Host | Self::EndToEnd => 20,
         };
         Duration::from_secs(60 * minutes)
     }
@@ -131,7 +134,7 @@ impl Stage {
             Self::Host => return self.host_tests(filter),
             Self::Sim => {
                 let mut lab = Command::new(std::env::current_exe()?);
-                lab.arg("sim");
+                lab.args(["sim", "--seeds", SIM_SEEDS]);
                 watch(&mut lab, self.limit(), |line| println!("{line}"))?
             }
             Self::Image => {

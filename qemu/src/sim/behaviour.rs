@@ -5,6 +5,8 @@
 
 use smoltcp::wire::Ipv4Address;
 
+use super::bend::{self, Bend};
+
 /// One way to differ from an honest server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
@@ -71,6 +73,8 @@ pub enum Behaviour {
     },
     /// An HTTP/1.0 reply.
     Version10,
+    /// A reply that is bent after it was made.
+    Bent(Bend),
 }
 
 /// Where a behaviour applies.
@@ -149,6 +153,8 @@ pub struct Request {
     pub target: String,
     /// The Range field's value.
     pub range: Option<String>,
+    /// The Host field's value.
+    pub host: Option<String>,
     /// The If-Range field's value.
     pub if_range: Option<String>,
     /// The connection ends after the reply.
@@ -179,6 +185,7 @@ impl Request {
             let value = value.trim().to_string();
             match name.to_ascii_lowercase().as_str() {
                 "range" => request.range = Some(value),
+                "host" => request.host = Some(value),
                 "if-range" => request.if_range = Some(value),
                 "connection" => request.close = value.eq_ignore_ascii_case("close"),
                 _ => {}
@@ -268,6 +275,14 @@ pub struct Reply {
     pub rate: u64,
     /// Waits this long before the first byte, µs.
     pub late_us: u64,
+    /// What follows the body without belonging to it.
+    pub tail: Vec<u8>,
+    /// Head bytes a second; 0 = as fast as TCP takes them.
+    pub head_rate: u64,
+    /// After so many body bytes nothing for so many µs.
+    pub pause: Option<(u64, u64)>,
+    /// RST once everything is acknowledged.
+    pub reset_at_end: bool,
 }
 
 /// A day of the strong Last-Modified.
@@ -277,6 +292,27 @@ const DATE: &str = "Sun, 22 Nov 2026 12:00:00 GMT";
 
 /// The reply of an origin with these `rules` to the `number`th request.
 pub fn reply(rules: &[Rule], request: &Request, source: Ipv4Address, number: u32) -> Reply {
+    let bends = rules
+        .iter()
+        .filter(|rule| rule.applies(request, source, number))
+        .filter_map(|rule| match rule.behaviour {
+            Behaviour::Bent(bend) => Some(bend),
+            _ => None,
+        });
+    let bends: Vec<Bend> = bends.collect();
+    let mut read = request.clone();
+    for bend in &bends {
+        bend::read_request(*bend, &mut read);
+    }
+    let mut reply = straight(rules, &read, source, number);
+    for bend in bends {
+        bend::bend(bend, &read, read.object(), &mut reply);
+    }
+    reply
+}
+
+/// The reply before anything bends it.
+fn straight(rules: &[Rule], request: &Request, source: Ipv4Address, number: u32) -> Reply {
     let acts: Vec<Behaviour> = rules
         .iter()
         .filter(|rule| rule.applies(request, source, number))
@@ -295,6 +331,10 @@ pub fn reply(rules: &[Rule], request: &Request, source: Ipv4Address, number: u32
         cut: None,
         rate: 0,
         late_us: 0,
+        tail: Vec::new(),
+        head_rate: 0,
+        pause: None,
+        reset_at_end: false,
     };
     let mut announced_close = false;
     for act in &acts {

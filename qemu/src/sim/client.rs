@@ -5,7 +5,7 @@
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
-use smoltcp::time::Instant;
+use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{
     EthernetAddress, HardwareAddress, IpAddress, IpCidr, Ipv4Address, Ipv4Cidr, Ipv4Packet,
     TcpOption, TcpPacket,
@@ -16,6 +16,7 @@ use super::content;
 use super::ether::{Ether, IpQueues};
 use super::oddity::{Odd, Oddity};
 use super::origin::earliest;
+use super::syn::{self, Scales, SynOdd};
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -102,6 +103,14 @@ pub struct FetchPlan {
     pub window_scale: bool,
     /// Offers timestamps.
     pub timestamps: bool,
+    /// What else is odd in its SYN.
+    pub syn: SynOdd,
+    /// Its port, instead of one of its own.
+    pub port: Option<u16>,
+    /// Sends a keep-alive probe each so many µs.
+    pub keep_alive_us: Option<u64>,
+    /// Acknowledges so late, instead of as the stack does.
+    pub ack_delay_us: Option<u64>,
 }
 
 impl FetchPlan {
@@ -122,6 +131,10 @@ impl FetchPlan {
             sack: true,
             window_scale: true,
             timestamps: true,
+            syn: SynOdd::default(),
+            port: None,
+            keep_alive_us: None,
+            ack_delay_us: None,
         }
     }
 }
@@ -226,6 +239,7 @@ struct Fetch {
     answered_before: usize,
     /// Bytes in the socket when the client left.
     left_unread: usize,
+    scales: Option<Scales>,
 }
 
 /// A host on a LAN.
@@ -313,7 +327,8 @@ impl Client {
         self.iface.poll(now, &mut self.queues, &mut self.sockets);
         let mut wake = None;
         for (index, fetch) in self.fetches.iter_mut().enumerate() {
-            let port = self.port_base + index as u16 + fetch.connections * PORTS_APART;
+            let own = self.port_base + index as u16 + fetch.connections * PORTS_APART;
+            let port = fetch.plan.port.unwrap_or(own);
             let due = fetch.run(now_us, port, &mut self.iface, &mut self.sockets);
             wake = earliest(wake, due);
         }
@@ -335,21 +350,24 @@ impl Client {
     }
 
     /// Takes out of a SYN the options that its plan does not offer; smoltcp always offers them.
-    fn edit_syn(&self, packet: &mut [u8]) {
-        let Ok(mut ip) = Ipv4Packet::new_checked(packet) else {
+    fn edit_syn(&mut self, packet: &mut Vec<u8>) {
+        let Ok(mut ip) = Ipv4Packet::new_checked(&mut packet[..]) else {
             return;
         };
         let (from, to) = (ip.src_addr(), ip.dst_addr());
         let Ok(mut tcp) = TcpPacket::new_checked(ip.payload_mut()) else {
             return;
         };
-        if !tcp.syn() {
-            return;
-        }
         let index = usize::from(tcp.src_port().wrapping_sub(self.port_base) % PORTS_APART);
-        let Some(fetch) = self.fetches.get(index) else {
+        let Some(fetch) = self.fetches.get_mut(index) else {
             return;
         };
+        if !tcp.syn() {
+            if let Some(scales) = fetch.scales {
+                syn::rescale(packet, scales);
+            }
+            return;
+        }
         let (sack, scale) = (fetch.plan.sack, fetch.plan.window_scale);
         let options = tcp.options_mut();
         let mut at = 0;
@@ -374,6 +392,15 @@ impl Client {
             at += len;
         }
         tcp.fill_checksum(&from.into(), &to.into());
+        let odd = fetch.plan.syn.clone();
+        fetch.scales = syn::edit(packet, &odd).or(fetch.scales);
+    }
+
+    /// Opens one more connection, as another host would that has nothing odd.
+    pub fn also(&mut self, plan: FetchPlan) {
+        self.odd = None;
+        self.at = earliest(self.at, Some(plan.start_us));
+        self.fetches.push(Fetch::new(plan));
     }
 }
 
@@ -394,6 +421,7 @@ impl Fetch {
             connections: 0,
             answered_before: 0,
             left_unread: 0,
+            scales: None,
         }
     }
 
@@ -458,6 +486,10 @@ impl Fetch {
         socket.set_nagle_enabled(false);
         if self.plan.timestamps {
             socket.set_tsval_generator(Some(|| 0x0102_0304));
+        }
+        socket.set_keep_alive(self.plan.keep_alive_us.map(Duration::from_micros));
+        if let Some(us) = self.plan.ack_delay_us {
+            socket.set_ack_delay(Some(Duration::from_micros(us)));
         }
         // smoltcp's time-out also ends idle connections, which no host does: the run's limit ends them.
         let (to, to_port) = self.plan.server;
@@ -685,6 +717,11 @@ impl Fetch {
                 outcome.head = String::from_utf8_lossy(head).into_owned();
                 self.last_arrival_us = now_us;
                 match read_head(&outcome.head, ask) {
+                    // RFC 9110 section 15.2: an interim reply has no body, and the final one follows.
+                    Ok((100 | 102..=199, _, _)) => {
+                        self.reading = Reading::Head(Vec::new());
+                        return used;
+                    }
                     Ok((status, framing, check)) => {
                         outcome.status = status;
                         self.reading = Reading::Body(framing, check);
@@ -816,7 +853,10 @@ fn read_head(head: &str, ask: &Ask) -> Result<(u16, Framing, BodyCheck), String>
             .split_once(": ")
             .ok_or_else(|| format!("field {line:?}"))?;
         match name {
-            "Content-Length" => length = value.parse::<u64>().ok(),
+            "Content-Length" => {
+                let is_plain = value.bytes().all(|byte| byte.is_ascii_digit());
+                length = value.parse::<u64>().ok().filter(|_| is_plain);
+            }
             "Transfer-Encoding" => chunked = value == "chunked",
             "ETag" => etag = Some(value.trim_start_matches("W/").trim_matches('"')),
             "Content-Range" => place = Some(value),

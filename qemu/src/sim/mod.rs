@@ -7,6 +7,7 @@
 //! Units: µs of virtual time, bytes.
 
 pub mod behaviour;
+pub mod bend;
 pub mod client;
 pub mod content;
 pub mod dhcp;
@@ -14,28 +15,31 @@ pub mod efficiency;
 pub mod ether;
 pub mod guest;
 mod log;
+mod middle;
 pub mod node;
 pub mod oddity;
 pub mod origin;
+pub mod rows;
 pub mod scenario;
 #[cfg(test)]
 mod sharing;
 pub mod shrink;
 pub mod soak;
+pub mod syn;
 pub mod tap;
 pub mod trace;
 pub mod world;
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use firmware::budget::Memory;
 use firmware::settings::Probe;
 
-use scenario::{FAULTS, Fault};
+use scenario::Fault;
 use world::{Report, Setup, TraceTo};
 
 /// Arguments of `lab sim`.
@@ -159,7 +163,7 @@ pub fn run_seed(fault: &Fault, seed: u64, ways: Ways, trace: &TraceTo) -> (Repor
 /// An unknown fault; a run that shows what must not be.
 pub fn run(args: Args) -> anyhow::Result<()> {
     if args.list {
-        for fault in FAULTS {
+        for fault in scenario::faults() {
             println!("{:18} {}", fault.name, fault.note);
         }
         return Ok(());
@@ -191,7 +195,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Some(name) => {
             vec![scenario::fault(name).with_context(|| format!("no fault {name}; see --list"))?]
         }
-        None => FAULTS.iter().collect(),
+        None => scenario::faults().collect(),
     };
     if args.shrink {
         return std::thread::scope(|scope| {
@@ -222,14 +226,18 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         None => std::thread::available_parallelism().map_or(1, |cores| cores.get()),
     };
     let begun = Instant::now();
+    let watch = Watch::start(jobs);
     let next = AtomicU64::new(0);
     let tally = Mutex::new(Tally::default());
     std::thread::scope(|scope| -> anyhow::Result<()> {
-        for _ in 0..jobs {
+        for job in 0..jobs {
+            let (args, faults, next) = (&args, &faults, &next);
+            let (tally, trace, watch) = (&tally, &trace, &watch);
             std::thread::Builder::new()
                 .stack_size(STACK_BYTES)
-                .spawn_scoped(scope, || {
-                    work(&args, &faults, first, count, &next, &tally, &trace);
+                .spawn_scoped(scope, move || {
+                    let seeds = (first, count);
+                    work(args, faults, seeds, next, tally, trace, (watch, job));
                 })
                 .context("cannot start a thread")?;
         }
@@ -298,22 +306,75 @@ struct Tally {
     stitched: u64,
 }
 
+/// A run that takes longer than this in real time hangs; the longest take seconds.
+const HANG: Duration = Duration::from_secs(300);
+
+/// What each worker does and since when.
+type Running = Vec<Option<(&'static str, u64, Instant)>>;
+
+/// Ends the program, with the seed's name, when a run hangs: whoever spins inside a router cannot be asked to stop.
+#[derive(Clone)]
+struct Watch {
+    running: Arc<Mutex<Running>>,
+}
+
+impl Watch {
+    /// Watches so many workers until the program ends.
+    fn start(jobs: usize) -> Self {
+        let watch = Self {
+            running: Arc::new(Mutex::new(vec![None; jobs])),
+        };
+        let running = Arc::clone(&watch.running);
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+                let running = running.lock().unwrap_or_else(|broken| broken.into_inner());
+                if let Some((fault, seed, since)) = hanging(&running, HANG) {
+                    let seconds = since.elapsed().as_secs();
+                    println!("FAIL fault {fault} seed {seed}: hangs since {seconds} s");
+                    println!("    again: cargo lab sim --fault {fault} --seed {seed} --trace");
+                    std::process::exit(1);
+                }
+            }
+        });
+        watch
+    }
+
+    fn set(&self, job: usize, run: Option<(&'static str, u64)>) {
+        let mut running = self
+            .running
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner());
+        running[job] = run.map(|(fault, seed)| (fault, seed, Instant::now()));
+    }
+}
+
+/// A run that has taken longer than `limit`.
+fn hanging(running: &Running, limit: Duration) -> Option<(&'static str, u64, Instant)> {
+    let mut under_way = running.iter().flatten();
+    under_way
+        .find(|(_, _, since)| since.elapsed() > limit)
+        .copied()
+}
+
 fn work(
     args: &Args,
     faults: &[&'static Fault],
-    first: u64,
-    count: u64,
+    (first, count): (u64, u64),
     next: &AtomicU64,
     tally: &Mutex<Tally>,
     trace: &TraceTo,
+    (watch, job): (&Watch, usize),
 ) {
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number >= count {
+            watch.set(job, None);
             return;
         }
         let seed = first + number;
         let fault = faults[(seed % faults.len() as u64) as usize];
+        watch.set(job, Some((fault.name, seed)));
         let caught = std::panic::catch_unwind(|| {
             let (report, mut wrong) = run_seed(fault, seed, args.ways(), trace);
             // One run in sixteen is done twice: the same seed must give the same run.

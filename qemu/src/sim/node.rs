@@ -95,6 +95,8 @@ pub struct Node<'m> {
     count: Option<Count>,
     /// What the router's clock shows more than the simulation's, µs.
     uptime_us: u64,
+    /// Its clock gains so many µs each second.
+    fast_ppm: u64,
     slots: Slots,
     at: Option<u64>,
     polls: u64,
@@ -112,6 +114,7 @@ impl Node<'static> {
             router: Router::new(memory, macs, Random::repeatable(seed)),
             count: None,
             uptime_us: 0,
+            fast_ppm: 0,
             slots: Slots::default(),
             at: Some(0),
             polls: 0,
@@ -138,11 +141,18 @@ impl Node<'_> {
         self
     }
 
+    /// Its clock gains so many µs each second.
+    #[must_use]
+    pub fn gaining(mut self, fast_ppm: u64) -> Self {
+        self.fast_ppm = fast_ppm;
+        self
+    }
+
     /// The router's own time.
     fn time(&mut self, now_us: u64) -> Instant {
         let own_us = match &mut self.count {
             Some(count) => count.micros(now_us),
-            None => now_us,
+            None => now_us + now_us * self.fast_ppm / 1_000_000,
         };
         instant(self.uptime_us + own_us)
     }
@@ -194,7 +204,15 @@ impl Node<'_> {
             self.polls += 1;
             self.router.poll(now, &mut self.slots);
             self.slots.drain(out);
-            let ahead = |at: Instant| at.total_micros() - now.total_micros();
+            let rate = 1_000_000 + self.fast_ppm as i64;
+            let ahead = |at: Instant| {
+                let own = at.total_micros() - now.total_micros();
+                match self.fast_ppm {
+                    0 => own,
+                    // Rounded up: a deadline is not met before its time.
+                    _ => (own * 1_000_000 + rate - 1) / rate + 1,
+                }
+            };
             self.at = self
                 .router
                 .poll_at(now)

@@ -5,7 +5,7 @@
 //!
 //! Follows: RFC 9293 section 3.8.6 (a shrunken window), RFC 5681 section 3.2 (duplicate ACKs), RFC 2018, RFC 5961.
 
-use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Packet, TcpPacket};
+use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Packet, TcpPacket, TcpSeqNumber};
 
 use crate::line::Rng;
 
@@ -26,6 +26,16 @@ pub enum Oddity {
     WildSack,
     /// Old ACK numbers come again.
     AcksPast,
+    /// An ACK of many bytes leaves as up to ten of some bytes each.
+    DividesAcks,
+    /// Congestion notification is offered, and what passes is marked as having met congestion.
+    Marked,
+    /// Segments with data are urgent.
+    Urgent,
+    /// Some SYNs with numbers of their own in the middle of the connection.
+    Syns,
+    /// Some resets whose number is near the right one, but not it, or far away.
+    NearResets,
 }
 
 /// Puts an oddity on packets.
@@ -51,6 +61,16 @@ impl Odd {
 
     /// What leaves instead of `packet` (an IP packet).
     pub fn change(&mut self, packet: Vec<u8>) -> Vec<Vec<u8>> {
+        match self.oddity {
+            Oddity::Marked => return vec![marked(packet)],
+            Oddity::Urgent if has_payload(&packet) => {
+                return vec![edited(packet, |tcp| {
+                    tcp.set_urg(true);
+                    tcp.set_urgent_at(1);
+                })];
+            }
+            _ => {}
+        }
         if !is_pure_ack(&packet) {
             return vec![packet];
         }
@@ -93,11 +113,82 @@ impl Odd {
                 let old = self.old.replace(packet.clone());
                 old.into_iter().chain([packet]).collect()
             }
-            Oddity::ClosesWindow | Oddity::AcksFuture | Oddity::WildSack | Oddity::AcksPast => {
-                vec![packet]
+            Oddity::DividesAcks => self.divided(packet),
+            Oddity::Syns if self.rng.below(20) == 0 => {
+                let seq = self.rng.next_u64() as i32;
+                let syn = edited(packet.clone(), |tcp| {
+                    tcp.set_syn(true);
+                    tcp.set_ack(self.rng.below(2) == 0);
+                    tcp.set_seq_number(TcpSeqNumber(seq));
+                });
+                vec![syn, packet]
             }
+            Oddity::NearResets if self.rng.below(20) == 0 => {
+                let away = match self.rng.below(2) {
+                    0 => 1 + self.rng.below(1_000) as usize,
+                    _ => (1 << 24) + self.rng.below(1 << 28) as usize,
+                };
+                let reset = edited(packet.clone(), |tcp| {
+                    tcp.set_rst(true);
+                    tcp.set_seq_number(tcp.seq_number() + away);
+                });
+                vec![reset, packet]
+            }
+            Oddity::ClosesWindow
+            | Oddity::AcksFuture
+            | Oddity::WildSack
+            | Oddity::AcksPast
+            | Oddity::Syns
+            | Oddity::NearResets
+            | Oddity::Marked
+            | Oddity::Urgent => vec![packet],
         }
     }
+}
+
+impl Odd {
+    /// The ACK in up to ten steps from the last one on.
+    fn divided(&mut self, packet: Vec<u8>) -> Vec<Vec<u8>> {
+        let ack = |packet: &[u8]| {
+            let ip = Ipv4Packet::new_unchecked(packet);
+            TcpPacket::new_unchecked(ip.payload()).ack_number()
+        };
+        let now = ack(&packet);
+        let before = self.old.replace(packet.clone());
+        let before = before.map_or(now, |before| ack(&before));
+        let gone = now.0.wrapping_sub(before.0);
+        let mut packets = Vec::new();
+        // Another connection's ACK is no earlier one of this.
+        for step in 1..(10).min(gone) {
+            if gone > 1 << 20 {
+                break;
+            }
+            packets.push(edited(packet.clone(), |tcp| {
+                tcp.set_ack_number(before + (gone / 10 * step).max(1) as usize);
+            }));
+        }
+        packets.push(packet);
+        packets
+    }
+}
+
+/// The packet as a network marks it that is congested: CE; its SYN offers ECN (RFC 3168).
+fn marked(packet: Vec<u8>) -> Vec<u8> {
+    let mut packet = edited(packet, |tcp| {
+        if tcp.syn() {
+            tcp.set_ece(true);
+            tcp.set_cwr(true);
+        }
+    });
+    let mut ip = Ipv4Packet::new_unchecked(&mut packet[..]);
+    ip.set_ecn(3);
+    ip.fill_checksum();
+    packet
+}
+
+fn has_payload(packet: &[u8]) -> bool {
+    let ip = Ipv4Packet::new_unchecked(packet);
+    TcpPacket::new_checked(ip.payload()).is_ok_and(|tcp| !tcp.payload().is_empty())
 }
 
 fn is_pure_ack(packet: &[u8]) -> bool {

@@ -14,6 +14,7 @@ use smoltcp::wire::{
 use super::behaviour::{self, Cut, Reply, Request, Rule};
 use super::content;
 use super::ether::{Ether, IpQueues};
+use super::middle;
 
 /// How the origins behave.
 #[derive(Clone, Debug)]
@@ -26,6 +27,12 @@ pub struct OriginSetup {
     pub tx_bytes: usize,
     /// Congestion control; off, the send buffer alone bounds what is in flight.
     pub reno: bool,
+    /// Packets from this source go nowhere; with `true` it is told so (ICMP host unreachable).
+    pub unreachable: Option<(Ipv4Address, bool)>,
+    /// A second connection of an address, while one is open, is refused.
+    pub one_connection: bool,
+    /// Window scaling is taken out of SYNs before the origin reads them.
+    pub no_scale: bool,
 }
 
 impl Default for OriginSetup {
@@ -36,6 +43,9 @@ impl Default for OriginSetup {
             rules: Vec::new(),
             tx_bytes: 256 * 1024,
             reno: true,
+            unreachable: None,
+            one_connection: false,
+            no_scale: false,
         }
     }
 }
@@ -93,6 +103,9 @@ struct Sending {
     /// End of the current chunk, for a chunked body.
     chunk_end: u64,
     last_chunk_done: bool,
+    tail_done: bool,
+    /// End of the pause, once it has begun.
+    paused_until_us: Option<u64>,
     start_us: u64,
 }
 
@@ -201,7 +214,7 @@ impl Internet {
         }
     }
 
-    fn on_packet(&mut self, now_us: u64, packet: Vec<u8>, out: &mut Vec<(usize, Vec<u8>)>) {
+    fn on_packet(&mut self, now_us: u64, mut packet: Vec<u8>, out: &mut Vec<(usize, Vec<u8>)>) {
         let Ok(ip) = Ipv4Packet::new_checked(&packet[..]) else {
             return;
         };
@@ -215,11 +228,55 @@ impl Internet {
             return;
         }
         if self.setup.addresses.contains(&to) {
+            if let Some((source, told)) = self.setup.unreachable
+                && source == from
+            {
+                if told {
+                    let answer = middle::host_unreachable(&packet);
+                    self.route(now_us, &answer, from, out);
+                }
+                return;
+            }
+            if self.setup.one_connection && self.is_crowded(&ip) {
+                if let Some(answer) = middle::refusal(&packet) {
+                    self.route(now_us, &answer, from, out);
+                }
+                return;
+            }
+            if self.setup.no_scale {
+                middle::without_scale(&mut packet);
+            }
+            let ip = Ipv4Packet::new_unchecked(&packet[..]);
             self.listen_for(now_us, &ip);
             self.queues.rx.push_back(packet);
         } else {
             self.route(now_us, &packet, to, out);
         }
+    }
+
+    /// A SYN of an address that has another connection open.
+    fn is_crowded(&self, ip: &Ipv4Packet<&[u8]>) -> bool {
+        let Ok(tcp) = TcpPacket::new_checked(ip.payload()) else {
+            return false;
+        };
+        let is_open = |connection: &Connection| {
+            let socket = self.sockets.get::<tcp::Socket<'_>>(connection.handle);
+            connection.source == ip.src_addr()
+                && connection.port != tcp.src_port()
+                && socket.may_send()
+        };
+        ip.next_header() == IpProtocol::Tcp
+            && tcp.syn()
+            && !tcp.ack()
+            && self.connections.iter().any(is_open)
+    }
+
+    /// From now on the origins are honest and can be reached.
+    pub fn mend(&mut self) {
+        self.setup.rules.clear();
+        self.setup.unreachable = None;
+        self.setup.one_connection = false;
+        self.setup.no_scale = false;
     }
 
     fn route(
@@ -421,6 +478,8 @@ impl Internet {
                     body_at: reply.body_from,
                     chunk_end: reply.body_from,
                     last_chunk_done: false,
+                    tail_done: false,
+                    paused_until_us: None,
                     start_us: now_us + reply.late_us,
                     log: number as usize,
                     reply,
@@ -487,7 +546,15 @@ impl Sending {
                 if !socket.can_send() {
                     return Progress::Blocked;
                 }
-                match socket.send_slice(&self.pending[self.pending_sent..]) {
+                let mut until = self.pending.len();
+                if self.reply.head_rate > 0 && self.body_at == self.reply.body_from {
+                    let allowed = 1 + (now_us - self.start_us) * self.reply.head_rate / 1_000_000;
+                    until = until.min(allowed as usize);
+                    if self.pending_sent >= until {
+                        return Progress::Until(now_us + 100_000);
+                    }
+                }
+                match socket.send_slice(&self.pending[self.pending_sent..until]) {
                     Ok(sent) => self.pending_sent += sent,
                     Err(_) => return Progress::Blocked,
                 }
@@ -501,7 +568,28 @@ impl Sending {
                 }
                 limit = limit.min(self.reply.body_from + after);
             }
+            if let Some((after, us)) = self.reply.pause {
+                if done >= after {
+                    let until = *self.paused_until_us.get_or_insert(now_us + us);
+                    if now_us < until {
+                        return Progress::Until(until);
+                    }
+                } else {
+                    limit = limit.min(self.reply.body_from + after);
+                }
+            }
+            if self.body_at >= self.reply.body_to && !self.tail_done && !self.reply.chunked {
+                self.tail_done = true;
+                self.pend(self.reply.tail.clone());
+                continue;
+            }
             if self.body_at >= self.reply.body_to {
+                if self.reply.reset_at_end {
+                    return match socket.send_queue() {
+                        0 => Progress::Cut(Cut::Rst),
+                        _ => Progress::Blocked,
+                    };
+                }
                 if !self.reply.chunked || self.last_chunk_done {
                     return Progress::Done;
                 }

@@ -9,13 +9,17 @@ use smoltcp::wire::Ipv4Address;
 use super::behaviour::{Behaviour, Rule};
 use super::client::{Ask, End, Ending, FetchPlan, Outcome};
 use super::oddity::Oddity;
+use super::rows;
 use super::world::{Act, Report, Setup, Wire, wan_address};
 use crate::line::{Rng, Shape};
 
 /// Seconds in µs.
-const SECOND: u64 = 1_000_000;
+pub(super) const SECOND: u64 = 1_000_000;
 /// The first origin.
-const ORIGIN: Ipv4Address = Ipv4Address::new(198, 51, 100, 10);
+pub(super) const ORIGIN: Ipv4Address = Ipv4Address::new(198, 51, 100, 10);
+
+/// Frames of one run; the longest have some hundred thousand.
+const EVENTS_MAX: u64 = 10_000_000;
 
 /// Ways in which an exchange may end; see FAULT outcomes in [`allowed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +34,12 @@ pub enum Allow {
     WholeCutOrStall,
     /// An exact prefix, however it ends.
     Prefix,
+    /// Complete, and no range is asked for that the client did not ask for.
+    Plain,
+    /// As `Plain`, and an exact prefix and then FIN will do too.
+    PlainOrCut,
+    /// Complete, with whatever statuses.
+    Answered,
 }
 
 /// A row of the table.
@@ -46,12 +56,12 @@ pub struct Fault {
 }
 
 /// Applies a behaviour of the origin always.
-fn origin_does(setup: &mut Setup, behaviour: Behaviour) {
+pub(super) fn origin_does(setup: &mut Setup, behaviour: Behaviour) {
     setup.origin.rules.push(Rule::always(behaviour));
 }
 
 /// Applies a behaviour of the origin towards router B only.
-fn origin_does_to_b(setup: &mut Setup, behaviour: Behaviour) {
+pub(super) fn origin_does_to_b(setup: &mut Setup, behaviour: Behaviour) {
     setup
         .origin
         .rules
@@ -59,7 +69,7 @@ fn origin_does_to_b(setup: &mut Setup, behaviour: Behaviour) {
 }
 
 /// Applies a behaviour of the origin to ranges only.
-fn on_ranges(setup: &mut Setup, behaviour: Behaviour) {
+pub(super) fn on_ranges(setup: &mut Setup, behaviour: Behaviour) {
     setup.origin.rules.push(Rule::always(behaviour).on_ranges());
 }
 
@@ -71,7 +81,7 @@ fn own_connection(setup: &mut Setup, behaviour: Behaviour) {
 }
 
 /// A time in the middle of a download.
-fn midway(rng: &mut Rng) -> u64 {
+pub(super) fn midway(rng: &mut Rng) -> u64 {
     100_000 + rng.below(2 * SECOND)
 }
 
@@ -80,7 +90,7 @@ fn lossy(shape: &mut Shape, rng: &mut Rng) {
 }
 
 /// The size of the main object.
-fn resize(setup: &mut Setup, size: u64) {
+pub(super) fn resize(setup: &mut Setup, size: u64) {
     if let Some(plan) = setup.clients[0].first_mut() {
         plan.asks[0] = Ask::get(setup.seed % 1_000, size, "film.mp4", "");
     }
@@ -108,7 +118,7 @@ fn own_range(setup: &mut Setup, rng: &mut Rng) {
     first_plan(setup).asks[0] = ask;
 }
 
-fn first_plan(setup: &mut Setup) -> &mut FetchPlan {
+pub(super) fn first_plan(setup: &mut Setup) -> &mut FetchPlan {
     &mut setup.clients[0][0]
 }
 
@@ -539,7 +549,8 @@ pub const FAULTS: &[Fault] = &[
         apply: |setup, rng| {
             origin_does(setup, Behaviour::RstAfter(rng.below(300_000)));
         },
-        allow: Allow::WholeOrCut,
+        // A reset that is lost ends nothing: the client waits.
+        allow: Allow::WholeCutOrStall,
     },
     Fault {
         name: "fin-b",
@@ -941,7 +952,12 @@ pub const FAULTS: &[Fault] = &[
 
 /// The fault of this name.
 pub fn fault(name: &str) -> Option<&'static Fault> {
-    FAULTS.iter().find(|fault| fault.name == name)
+    faults().find(|fault| fault.name == name)
+}
+
+/// All faults, in the order in which seeds are dealt to them.
+pub fn faults() -> impl Iterator<Item = &'static Fault> {
+    FAULTS.iter().chain(rows::FAULTS)
 }
 
 /// Draws a run from its seed.
@@ -998,7 +1014,10 @@ pub fn setup(fault: &Fault, seed: u64) -> Setup {
         0 => (Some(before(client)), Some(before(server))),
         _ => (None, None),
     };
+    let again = setup.clients[0][0].clone();
     (fault.apply)(&mut setup, &mut rng);
+    setup.again = Some(again);
+    setup.events_max = EVENTS_MAX;
     setup.acts.sort_by_key(|(at, _)| *at);
     setup
 }
@@ -1023,7 +1042,12 @@ pub fn judge(fault: &Fault, setup: &Setup, report: &Report) -> Vec<String> {
                     ));
                 }
             }
-            if outcomes.len() < asks && matches!(allow, Allow::Whole | Allow::Status(_)) {
+            if outcomes.len() < asks
+                && matches!(
+                    allow,
+                    Allow::Whole | Allow::Status(_) | Allow::Plain | Allow::Answered
+                )
+            {
                 wrong.push(format!(
                     "client {router}, connection {number}: {} of {asks} exchanges",
                     outcomes.len()
@@ -1032,6 +1056,12 @@ pub fn judge(fault: &Fault, setup: &Setup, report: &Report) -> Vec<String> {
         }
     }
     wrong.extend(origin_rules(report));
+    wrong.extend(rows::hosts(setup, report));
+    wrong.extend(rows::poisoned(report));
+    wrong.extend(rows::checked(fault, report));
+    if matches!(fault.allow, Allow::Plain | Allow::PlainOrCut) {
+        wrong.extend(rows::split_all_the_same(setup, report));
+    }
     if setup.probe == Probe::Reply {
         wrong.extend(heads(setup, report));
     }
@@ -1043,15 +1073,19 @@ fn allowed(allow: Allow, outcome: &Outcome) -> bool {
         End::Wrong(_) | End::Malformed(_) => false,
         End::Whole => match allow {
             Allow::Status(status) => outcome.status == status,
-            Allow::Whole | Allow::WholeOrCut | Allow::WholeCutOrStall => {
+            Allow::Whole
+            | Allow::WholeOrCut
+            | Allow::WholeCutOrStall
+            | Allow::Plain
+            | Allow::PlainOrCut => {
                 matches!(outcome.status, 200 | 206)
             }
-            Allow::Prefix => true,
+            Allow::Prefix | Allow::Answered => true,
         },
         End::Rst | End::Fin => {
             matches!(
                 allow,
-                Allow::WholeOrCut | Allow::WholeCutOrStall | Allow::Prefix
+                Allow::WholeOrCut | Allow::WholeCutOrStall | Allow::Prefix | Allow::PlainOrCut
             )
         }
         End::Open | End::Refused => matches!(allow, Allow::WholeCutOrStall),
@@ -1077,7 +1111,9 @@ fn origin_rules(report: &Report) -> Vec<String> {
         wrong.push(format!("the origin got no HTTP request: {garbage:?}"));
     }
     let mut counts: Vec<(&str, &str, usize)> = Vec::new();
-    for log in &report.origin.requests {
+    // What is asked after the fault is another download.
+    let requests = report.origin.requests.iter();
+    for log in requests.filter(|log| log.at_us <= report.end_us) {
         let Some(range) = log.request.range.as_deref() else {
             continue;
         };

@@ -42,6 +42,8 @@ struct Flow {
     sent: Vec<(u32, u32)>,
     fin: Option<u32>,
     reset: bool,
+    /// The client has ended it by a reset.
+    client_reset: bool,
 }
 
 /// What was seen.
@@ -121,7 +123,12 @@ impl Tap {
         };
         if seen.syn && seen.ack.is_none() {
             let flow = self.flows.entry(seen.key).or_default();
-            if flow.client_first != Some(seen.seq.wrapping_add(1)) {
+            // A SYN in the middle of a connection opens none (RFC 9293 section 3.10.7.4).
+            let is_free = flow.server_first.is_none()
+                || flow.reset
+                || flow.client_reset
+                || flow.fin.is_some();
+            if flow.client_first != Some(seen.seq.wrapping_add(1)) && is_free {
                 self.report.connections += 1;
                 *flow = Flow {
                     client_first: Some(seen.seq.wrapping_add(1)),
@@ -139,6 +146,15 @@ impl Tap {
         let Some(client_first) = flow.client_first else {
             return;
         };
+        // A SYN-ACK or a reset says nothing of what was sent.
+        if seen.syn {
+            return;
+        }
+        if seen.rst {
+            let expected = flow.client_sent.wrapping_add(client_first);
+            flow.client_reset |= seen.seq == expected;
+            return;
+        }
         let len = (seen.payload.1 - seen.payload.0) as u32 + u32::from(seen.fin);
         let end = seen.seq.wrapping_sub(client_first).wrapping_add(len);
         if before(flow.client_sent, end) {

@@ -15,6 +15,7 @@ use crate::line::{Pipe, Shape};
 use firmware::settings::Probe;
 
 mod ranges;
+mod rows;
 
 const ORIGIN: Ipv4Address = Ipv4Address::new(198, 51, 100, 10);
 
@@ -185,7 +186,7 @@ fn on_large_stack<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) 
 fn every_fault_is_stood_once_plain_and_once_with_the_neighbour() {
     let (wrong, stitched) = on_large_stack(|| {
         let (mut wrong, mut stitched) = (Vec::new(), [0, 0]);
-        for (number, fault) in scenario::FAULTS.iter().enumerate() {
+        for (number, fault) in scenario::faults().enumerate() {
             let with = |probe| Ways {
                 plain: false,
                 probe: Some(probe),
@@ -209,10 +210,10 @@ fn every_fault_is_stood_once_plain_and_once_with_the_neighbour() {
     // Plain is plain, and many faults meet a download that is split; the others are reasons not to split.
     assert_eq!(stitched[1], 0);
     assert!(
-        stitched[0] * 3 > 2 * scenario::FAULTS.len(),
+        stitched[0] * 3 > 2 * scenario::faults().count(),
         "{} of {} runs split a download",
         stitched[0],
-        scenario::FAULTS.len()
+        scenario::faults().count()
     );
 }
 

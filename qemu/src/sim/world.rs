@@ -111,6 +111,8 @@ pub enum Act {
     Reset(usize),
     /// Types a console line on a router.
     Console(usize, String),
+    /// A router stands still for so many µs: what comes meanwhile is lost.
+    Freeze(usize, u64),
 }
 
 /// Everything a run depends on.
@@ -156,6 +158,12 @@ pub struct Setup {
     pub limit_us: u64,
     /// Goes on for this long after the last client is done, so that pools come to rest.
     pub rest_us: u64,
+    /// The first client asks once more at the end, this on lines without fault and of an honest origin (U7).
+    pub again: Option<FetchPlan>,
+    /// The second router's clock gains so many µs each second.
+    pub fast_ppm: u64,
+    /// A run of more frames than this has no end.
+    pub events_max: u64,
 }
 
 impl Setup {
@@ -182,6 +190,9 @@ impl Setup {
             acts: Vec::new(),
             limit_us: 600_000_000,
             rest_us: 10_000_000,
+            again: None,
+            fast_ppm: 0,
+            events_max: u64::MAX,
         }
     }
 
@@ -199,7 +210,7 @@ impl Setup {
     fn any_line(&self, is_so: impl Fn(&Shape) -> bool) -> bool {
         let acts = self.acts.iter().filter_map(|(_, act)| match act {
             Act::Line(_, _, shape) => Some(*shape),
-            Act::Reset(_) | Act::Console(..) => None,
+            Act::Reset(_) | Act::Console(..) | Act::Freeze(..) => None,
         });
         self.lines
             .iter()
@@ -247,6 +258,10 @@ pub struct Report {
     pub polls: u64,
     /// When the last client was done.
     pub end_us: u64,
+    /// How the request after the fault ended.
+    pub again: Option<Outcome>,
+    /// What was not at rest before that request, also where clients still waited.
+    pub unrest: Vec<String>,
 }
 
 /// How a host fared that gets its address from the router.
@@ -303,6 +318,9 @@ struct World<'s> {
     violations: Vec<String>,
     hash: u64,
     events: u64,
+    /// Each router stands still until then.
+    frozen_us: Vec<u64>,
+    forging: bool,
     print: bool,
     captures: Vec<Option<Capture>>,
     /// Reused: frames on their way from a router's slots to its lines.
@@ -388,6 +406,8 @@ pub fn run(setup: &Setup, memories: Vec<&'static mut Memory>, trace: &TraceTo) -
         violations: Vec::new(),
         hash: setup.seed,
         events: 0,
+        frozen_us: vec![0; count],
+        forging: setup.blind,
         print: trace.print,
         captures,
         leaving: Vec::new(),
@@ -413,6 +433,7 @@ impl World<'_> {
         Node::new(memory, macs(index), seed)
             .with_count(self.setup.count_hertz)
             .up_for(self.setup.uptime_us)
+            .gaining(if index == 1 { self.setup.fast_ppm } else { 0 })
     }
 
     fn configure(&mut self, index: usize) {
@@ -447,8 +468,8 @@ impl World<'_> {
         for pipe in self.pipes.iter().flatten() {
             at = earliest(at, pipe.next_at());
         }
-        for node in &self.nodes {
-            at = earliest(at, node.poll_at());
+        for (node, frozen) in self.nodes.iter().zip(&self.frozen_us) {
+            at = earliest(at, node.poll_at().map(|at| at.max(*frozen)));
         }
         for client in &self.clients {
             at = earliest(at, client.poll_at());
@@ -474,6 +495,11 @@ impl World<'_> {
                 self.violations.push(format!("no progress at {at} µs"));
                 break;
             }
+            if self.events > self.setup.events_max {
+                self.violations
+                    .push(format!("{} frames and no end", self.events));
+                break;
+            }
             self.now_us = at;
             self.round();
             if done_us.is_none() && self.clients.iter().all(Client::is_done) {
@@ -482,7 +508,7 @@ impl World<'_> {
         }
         let end_us = done_us.unwrap_or(self.setup.limit_us);
         let is_over = done_us.is_some();
-        let mut unrest = if is_over { self.unrest() } else { Vec::new() };
+        let mut unrest = self.unrest();
         // A liveness message may be under way just now: at rest is what is so some time within two seconds.
         for _ in 0..40 {
             if unrest.is_empty() {
@@ -496,8 +522,56 @@ impl World<'_> {
             self.now_us = until;
             unrest = self.unrest();
         }
-        self.violations.append(&mut unrest);
-        self.report(end_us)
+        if is_over {
+            self.violations.extend(unrest.iter().cloned());
+        }
+        let again = self.once_more();
+        let mut report = self.report(end_us, again);
+        report.unrest = unrest;
+        report
+    }
+
+    /// U7: after the fault, the same download on lines that only have their drawn rates.
+    fn once_more(&mut self) -> Option<Outcome> {
+        let mut plan = self.setup.again.clone()?;
+        self.internet.mend();
+        self.forging = false;
+        self.frozen_us.fill(0);
+        for (index, lines) in self.setup.lines.iter().enumerate() {
+            for wire in Wire::ALL {
+                let drawn = lines.shape(wire);
+                let mended = Shape {
+                    queue_bytes: drawn.queue_bytes,
+                    ..Shape::new(drawn.rate_bit_s, drawn.delay_us)
+                };
+                self.pipes[index][wire as usize].set(self.now_us, mended);
+            }
+        }
+        plan.start_us = self.now_us + AGAIN_AFTER_US;
+        self.clients[0].also(plan);
+        let limit = self.now_us + AGAIN_LIMIT_US;
+        let outcome = |client: &Client| {
+            client
+                .outcomes()
+                .last()
+                .and_then(|last| last.last().cloned())
+        };
+        let is_open = |client: &Client| {
+            outcome(client).is_none_or(|outcome| outcome.end == super::client::End::Open)
+        };
+        let mut rounds_now = 0_u32;
+        while is_open(&self.clients[0])
+            && let Some(at) = self.next_at().filter(|at| *at <= limit)
+        {
+            rounds_now = if at <= self.now_us { rounds_now + 1 } else { 0 };
+            if rounds_now > 100_000 {
+                self.violations.push(format!("no progress at {at} µs"));
+                break;
+            }
+            self.now_us = at.max(self.now_us);
+            self.round();
+        }
+        outcome(&self.clients[0])
     }
 
     /// Everything that is due now, once.
@@ -523,7 +597,7 @@ impl World<'_> {
         for index in 0..self.nodes.len() {
             if self.nodes[index]
                 .poll_at()
-                .is_some_and(|at| at <= self.now_us)
+                .is_some_and(|at| at.max(self.frozen_us[index]) <= self.now_us)
             {
                 self.poll_node(index);
             }
@@ -571,7 +645,7 @@ impl World<'_> {
             }
             Wire::WanUp if self.provide(index, &frame) => {}
             Wire::WanUp => {
-                if self.setup.blind && index == 0 {
+                if self.forging && index == 0 {
                     self.forge(&frame);
                 }
                 self.internet
@@ -591,6 +665,9 @@ impl World<'_> {
     }
 
     fn deliver(&mut self, index: usize, port: Port, frame: Vec<u8>) {
+        if self.now_us < self.frozen_us[index] {
+            return;
+        }
         self.tell_waiting(index);
         self.nodes[index].on_frame(self.now_us, port, frame, &mut self.leaving);
         self.flush_node(index);
@@ -610,6 +687,9 @@ impl World<'_> {
     }
 
     fn poll_node(&mut self, index: usize) {
+        if self.now_us < self.frozen_us[index] {
+            return;
+        }
         self.tell_waiting(index);
         self.nodes[index].poll(self.now_us, &mut self.leaving);
         self.flush_node(index);
@@ -747,6 +827,7 @@ impl World<'_> {
                 self.configure(*index);
             }
             Act::Console(index, line) => self.console(*index, line),
+            Act::Freeze(index, us) => self.frozen_us[*index] = self.now_us + us,
         }
     }
 
@@ -784,6 +865,9 @@ impl World<'_> {
     fn unrest(&mut self) -> Vec<String> {
         let mut unrest = Vec::new();
         for index in 0..self.nodes.len() {
+            if self.now_us < self.frozen_us[index] {
+                continue;
+            }
             let counters = self.counters(index);
             let value = |name: &str| counters.get(name).copied();
             let (free, total) = (value("pool.blocks-free"), value("pool.blocks-total"));
@@ -801,7 +885,7 @@ impl World<'_> {
         unrest
     }
 
-    fn report(mut self, end_us: u64) -> Report {
+    fn report(mut self, end_us: u64, again: Option<Outcome>) -> Report {
         let counters: Vec<BTreeMap<String, u64>> = (0..self.nodes.len())
             .map(|index| self.counters(index))
             .collect();
@@ -831,7 +915,17 @@ impl World<'_> {
                 .push(format!("{leaks} private addresses on the internet"));
         }
         Report {
-            outcomes: self.clients.iter().map(Client::outcomes).collect(),
+            outcomes: self
+                .clients
+                .iter()
+                .enumerate()
+                .map(|(index, client)| {
+                    let mut outcomes = client.outcomes();
+                    // The last request, after the fault, is told apart.
+                    outcomes.truncate(self.setup.clients.get(index).map_or(0, Vec::len));
+                    outcomes
+                })
+                .collect(),
             origin: self.internet.log().clone(),
             taps: self.taps.iter().map(|tap| tap.report().clone()).collect(),
             lines: self
@@ -860,6 +954,8 @@ impl World<'_> {
             events: self.events,
             polls: self.nodes.iter().map(Node::polls).sum(),
             end_us,
+            again,
+            unrest: Vec::new(),
         }
     }
 }
@@ -880,6 +976,11 @@ fn verdicts(counters: &BTreeMap<String, u64>) -> Option<String> {
     let reasons = begins("declined.") + begins("verdict.") - said - flows;
     (reasons != declined).then(|| format!("{declined} requests declined for {reasons} reasons"))
 }
+
+/// Between the end of a run's rest and its last request.
+const AGAIN_AFTER_US: u64 = 100_000;
+/// That request has ended after this; a line that has just been mended is found again by then.
+const AGAIN_LIMIT_US: u64 = 200_000_000;
 
 /// Control bits of forged segments.
 const FORGED: [u8; 4] = [
