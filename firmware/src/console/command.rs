@@ -134,9 +134,9 @@ by the own line, bytes by each of four neighbours.
         usage: "saved [--kv]",
         summary: "what neighbours brought, by client and by neighbour",
         more: "\
-Columns: client or peer, address, downloads with help, bytes by the own line, by
-neighbours, time saved (with --kv in bytes and ms). The time is an estimate: what
-the own line's measured rate alone would have taken longer.
+Columns: client or peer, address, downloads with help, KiB by the own line, KiB
+by neighbours, seconds saved; with --kv bytes and ms. The time is an estimate:
+what the own line's measured rate alone would have taken longer.
 ",
         follow: KV,
     },
