@@ -205,6 +205,12 @@ impl Exchange {
         match classify::classify(&self.held, accel, self.flow.ends.origin.1) {
             classify::Outcome::More => Ok(()),
             classify::Outcome::Plain(reason) => Err(Why::Plain(reason)),
+            // The setting changed while the head came: what is held is asked by HEAD, which knows no ranges.
+            classify::Outcome::Candidate(request)
+                if request.range.is_some() && self.state == State::Collecting =>
+            {
+                Err(Why::Plain(classify::Reason::Range))
+            }
             classify::Outcome::Candidate(request) => {
                 self.closes = request.close;
                 self.request = Some(request);

@@ -533,6 +533,25 @@ fn q1_n10_the_cut_moves_inside_a_clients_range_as_in_a_whole_object() {
     assert_eq!(of_range, of_whole.map(|first| FIRST + first));
 }
 
+#[test]
+fn q1_a_range_that_is_held_for_a_head_probe_is_plain_although_the_setting_has_changed_meanwhile() {
+    const RANGE: &[u8] = b"GET /a.mp4 HTTP/1.1\r\nHost: h\r\nRange: bytes=5-\r\n\r\n";
+    for (state, verdict) in [
+        (
+            State::Collecting,
+            Err(Why::Plain(crate::classify::Reason::Range)),
+        ),
+        (State::Listening, Ok(())),
+    ] {
+        let mut slot = Exchange::free(ExchangeId::from_index(0), SocketId::default());
+        slot.begin(T0, Flow::none(), 0);
+        slot.flow.ends.origin.1 = 80;
+        slot.state = state;
+        assert_eq!(slot.collect(RANGE, &Accel::new()), verdict);
+        assert_eq!(slot.request.is_some(), verdict.is_ok());
+    }
+}
+
 proptest! {
     /// Whatever the client asks for of whatever object, places in the stream and offsets of the object name the same
     /// bytes, and what is planned ends where the interval does.
