@@ -1038,7 +1038,8 @@ impl<'m> Exchanges<'m> {
             | Why::Line(_)
             | Why::NoRoom
             | Why::TooLate
-            | Why::NoHelp => {}
+            | Why::NoHelp
+            | Why::Host(_) => {}
         }
         if slot.state == State::Racing {
             self.counts.bump(Counter::Left);

@@ -71,7 +71,12 @@ impl Accelerator<'_> {
         let may_change = match why {
             // What is so for all of the connection.
             Why::Plain(Reason::Disabled | Reason::Port) | Why::TinySegments => false,
-            Why::Plain(_) | Why::NoPeer | Why::NoRoom | Why::TooLate | Why::NoHelp => true,
+            Why::Plain(_)
+            | Why::NoPeer
+            | Why::NoRoom
+            | Why::TooLate
+            | Why::NoHelp
+            | Why::Host(_) => true,
             Why::Late | Why::Line(_) | Why::Interrupted | Why::Pipelined | Why::AddressChanged => {
                 false
             }
