@@ -5,7 +5,7 @@ use crate::sim::{run_seed, world::TraceTo};
 
 /// Runs faults with splitting off and on, and wants nothing wrong.
 fn row(names: &'static [&'static str]) {
-    let wrong = super::on_large_stack(|| {
+    let wrong = super::on_large_stack(move || {
         let mut wrong = Vec::new();
         for name in names {
             let fault = scenario::fault(name).expect("in the table");
