@@ -165,6 +165,17 @@ pub const FLOWS_FRESH_OUTSIDE_MAX: usize = FLOWS / 8;
 pub const INBOUND_PER_MAPPING_MAX: u16 = 16;
 /// Flows opened from outside on one forwarded port: a quarter of the table.
 pub const INBOUND_PER_FORWARD_MAX: u16 = (FLOWS / 4) as u16;
+/// Lent flows that one neighbour may have besides ended ones: one a download, twice over while old ones end.
+pub const LENT_FLOWS_MAX: usize = 16;
+/// Lent flows of one neighbour that no origin has answered yet; beyond, its own oldest one goes.
+pub const LENT_FLOWS_FRESH_MAX: usize = 8;
+/// Lent flows that one neighbour may open in a second: a download that is split opens one, and a scanner wants thousands.
+pub const LENT_OPENS_PER_SECOND_MAX: u8 = 8;
+/// The span over which [`LENT_OPENS_PER_SECOND_MAX`] is counted.
+pub const LENT_OPENS_SPAN: Duration = Duration::from_secs(1);
+/// A lent flow without traffic, in whatever state: the neighbour gives an idle connection up in a few seconds
+/// ([`FETCH_IDLE_TIMEOUT`]), and one that was reset has forgotten its own.
+pub const LENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// ICMP errors and resets of the router's own to one LAN host in a second: enough for a traceroute, no amplifier.
 pub const ERRORS_PER_SECOND_MAX: u8 = 50;
 /// The span over which [`ERRORS_PER_SECOND_MAX`] is counted.

@@ -6,7 +6,7 @@
 //!                                    ├→ WAN → flow → (accelerate) → rewritten → LAN
 //!                                    └→ LAN → our address on the WAN → two flows → LAN (hairpin)
 //! ```
-//! What comes by the air is for the router itself, or is dropped.
+//! What comes by the air is for the router itself, of a flow that is lent (`lent.rs`), or is dropped.
 //!
 //! Follows: RFC 1812 (what a router forwards and what it drops), RFC 3022 (translation), RFC 2827
 //! (source addresses of the LAN).
@@ -30,6 +30,7 @@ pub mod fragments;
 mod hairpin;
 mod host;
 mod icmp;
+mod lent;
 mod panel;
 mod persist;
 mod services;
@@ -93,6 +94,14 @@ counter_stage! {
         ForwardedOut = "forwarded-out",
         /// Frames forwarded from the WAN to the LAN.
         ForwardedIn = "forwarded-in",
+        /// Segments of a neighbour that borrows the line, sent on.
+        LentOut = "lent-out",
+        /// Segments of origins sent on to a neighbour that borrows the line.
+        LentIn = "lent-in",
+        /// Segments of neighbours to an address or port that is not lent.
+        LentAddress = "lent-address",
+        /// SYNs of neighbours beyond their rate.
+        LentRate = "lent-rate",
         /// Frames for the router itself.
         Local = "local",
         /// For another station, or multicast.
@@ -190,6 +199,7 @@ pub struct Router<'m> {
     /// Largest packet of the WAN, bytes.
     wan_mtu: u16,
     limit: icmp::Limit,
+    lent: lent::Opens,
     counts: Counts<Counter>,
     malformed: Counts<Malformed>,
 }
@@ -244,6 +254,7 @@ impl Router<'static> {
             upgrade: Upgrade::new(),
             wan_mtu: WAN_MTU_MAX,
             limit: icmp::Limit::default(),
+            lent: lent::Opens::default(),
             counts: Counts::new(),
             malformed: Counts::new(),
         };
@@ -541,7 +552,7 @@ impl<'m> Router<'m> {
         self.forward_in(now, packet, frame, out)
     }
 
-    /// A packet from the air: for the router itself, or nothing; never forwarded. Who is no neighbour of the settings
+    /// A packet from the air: for the router itself, for an origin if the line is lent so, or nothing. Who is no neighbour of the settings
     /// gets no answer of any kind: no echo, and no reset that would show who is here and what listens.
     fn on_air<E: Egress>(
         &mut self,
@@ -557,8 +568,11 @@ impl<'m> Router<'m> {
         if !air.contains_addr(&packet.src) || !is_host_of(&air, packet.src) {
             return self.drop(Counter::Source);
         }
-        if packet.dst != air.address() || to_all {
+        if to_all {
             return self.drop(Counter::Destination);
+        }
+        if packet.dst != air.address() {
+            return self.lend(now, packet, frame, out);
         }
         // The lender is silent itself, and counts who knocks.
         let is_knock = packet.tcp().is_some_and(|tcp| tcp.dst_port == PEER_PORT);

@@ -11,6 +11,7 @@ mod parse;
 mod stored;
 mod v0;
 mod v1;
+mod v2;
 
 use core::fmt::{self, Write};
 use core::net::Ipv4Addr;
@@ -45,6 +46,11 @@ pub struct Settings {
     pub accel: Accel,
     /// Air addresses of the neighbours that are asked and served; filled from the front.
     pub peers: [Option<Ipv4Addr>; PEERS_MAX],
+    /// Whether neighbours' own TCP may leave by this internet line, see `router/lent.rs`.
+    pub lend_nat: bool,
+    /// Those of the neighbours through whom this router's own TCP goes, if they lend so; others fetch and relay.
+    /// Filled from the front.
+    pub by_nat: [Option<Ipv4Addr>; PEERS_MAX],
 }
 
 /// The owner's own network.
@@ -150,6 +156,29 @@ impl Probe {
         match self {
             Probe::Head => "head",
             Probe::Reply => "reply",
+        }
+    }
+}
+
+/// How the bytes of a range come from a neighbour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, defmt::Format)]
+pub enum Path {
+    /// The neighbour fetches them and passes them on.
+    #[default]
+    Relay,
+    /// This router's own connection leads through the neighbour, which translates its address.
+    Nat,
+}
+
+impl Path {
+    /// Both.
+    pub const ALL: [Path; 2] = [Path::Relay, Path::Nat];
+
+    /// Its word on the console.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Path::Relay => "relay",
+            Path::Nat => "nat",
         }
     }
 }
@@ -293,7 +322,7 @@ impl fmt::Display for SettingError {
 }
 
 /// Every key, in the order in which `get` lists them.
-pub const KEYS: [&str; 17] = [
+pub const KEYS: [&str; 19] = [
     "lan.address",
     "lan.dhcp",
     "lan.pool",
@@ -311,6 +340,8 @@ pub const KEYS: [&str; 17] = [
     "accel.types",
     "accel.probe",
     "peers",
+    "lend.nat",
+    "borrow.nat",
 ];
 
 /// Bounds of `accel.threshold`, bytes.
@@ -330,6 +361,8 @@ impl Settings {
             forwards: Forwards::NONE,
             accel: Accel::new(),
             peers: [None; PEERS_MAX],
+            lend_nat: false,
+            by_nat: [None; PEERS_MAX],
         }
     }
 
@@ -375,6 +408,8 @@ impl Settings {
             ),
             "accel.probe" => out.write_str(accel.probe.name()),
             "peers" => write_list(out, self.peers.iter().flatten()),
+            "lend.nat" => out.write_str(on_off(self.lend_nat)),
+            "borrow.nat" => write_list(out, self.by_nat.iter().flatten()),
             _ => return Err(SettingError::UnknownKey),
         };
         // A full output is the reader's loss: there is nobody to tell.
@@ -463,6 +498,15 @@ impl Settings {
                 lists::each(value, |address| next.add_peer(parse_host(address)?))?;
                 *self = next;
             }
+            "lend.nat" => self.lend_nat = parse_on_off(value)?,
+            "borrow.nat" => {
+                let mut list = Settings {
+                    peers: [None; PEERS_MAX],
+                    ..*self
+                };
+                lists::each(value, |address| list.add_peer(parse_host(address)?))?;
+                self.by_nat = list.peers;
+            }
             _ => return Err(SettingError::UnknownKey),
         }
         Ok(())
@@ -523,16 +567,42 @@ impl Settings {
         Ok(())
     }
 
-    /// Removes a neighbour; those behind it move up.
+    /// Removes a neighbour, and the choice of its path; those behind it move up.
     ///
     /// # Errors
     /// It is not listed.
     pub fn remove_peer(&mut self, address: Ipv4Addr) -> Result<(), SettingError> {
-        let place = self.peers.iter().position(|&peer| peer == Some(address));
-        let place = place.ok_or(SettingError::PeerUnknown)?;
-        self.peers[place..].rotate_left(1);
-        self.peers[PEERS_MAX - 1] = None;
+        if !take_out(&mut self.peers, address) {
+            return Err(SettingError::PeerUnknown);
+        }
+        take_out(&mut self.by_nat, address);
         Ok(())
+    }
+
+    /// Chooses the path by which a neighbour of the list brings ranges.
+    ///
+    /// # Errors
+    /// The other choices leave no place for it; nothing was changed.
+    pub fn set_path(&mut self, address: Ipv4Addr, path: Path) -> Result<(), SettingError> {
+        match path {
+            Path::Relay => {
+                take_out(&mut self.by_nat, address);
+            }
+            Path::Nat if self.by_nat.contains(&Some(address)) => {}
+            Path::Nat => {
+                let free = self.by_nat.iter_mut().find(|peer| peer.is_none());
+                *free.ok_or(SettingError::PeersFull)? = Some(address);
+            }
+        }
+        Ok(())
+    }
+
+    /// The path by which a neighbour brings ranges.
+    pub fn path_of(&self, address: Ipv4Addr) -> Path {
+        match self.by_nat.contains(&Some(address)) {
+            true => Path::Nat,
+            false => Path::Relay,
+        }
     }
 }
 
@@ -696,6 +766,16 @@ impl fmt::Display for Net {
 
 const fn on_off(value: bool) -> &'static str {
     if value { "on" } else { "off" }
+}
+
+/// Takes an address out of a list that is filled from the front; false if it is not there.
+fn take_out(list: &mut [Option<Ipv4Addr>; PEERS_MAX], address: Ipv4Addr) -> bool {
+    let Some(place) = list.iter().position(|&peer| peer == Some(address)) else {
+        return false;
+    };
+    list[place..].rotate_left(1);
+    list[PEERS_MAX - 1] = None;
+    true
 }
 
 fn check_gateway(wan: Wan) -> Result<(), SettingError> {

@@ -3,10 +3,11 @@
 use smoltcp::time::{Duration, Instant};
 
 use super::list::List;
-use super::{ACCOUNT_OUTSIDE, ACCOUNTS, Class, Counter, Refused, Table};
+use super::{ACCOUNT_LENT, ACCOUNT_OUTSIDE, ACCOUNTS, Class, Counter, Refused, Table};
 use crate::budget::{
     DATAGRAM_EVICT_IDLE, FLOW_STEPS_MAX, FLOWS, FLOWS_FRESH_OUTSIDE_MAX, FLOWS_FRESH_PER_HOST_MAX,
-    FLOWS_OUTSIDE_MAX, FLOWS_PER_HOST_MAX, FRESH_EVICT_IDLE, TCP_EVICT_IDLE,
+    FLOWS_OUTSIDE_MAX, FLOWS_PER_HOST_MAX, FRESH_EVICT_IDLE, LENT_FLOWS_FRESH_MAX, LENT_FLOWS_MAX,
+    TCP_EVICT_IDLE,
 };
 
 /// So many unanswered flows are what everybody would have if the table were full of them and all
@@ -19,6 +20,8 @@ impl Table {
         let of = usize::from(account);
         let (fresh_max, live_max, full) = if account == ACCOUNT_OUTSIDE {
             (FLOWS_FRESH_OUTSIDE_MAX, FLOWS_OUTSIDE_MAX, Refused::Inbound)
+        } else if account >= ACCOUNT_LENT {
+            (LENT_FLOWS_FRESH_MAX, LENT_FLOWS_MAX, Refused::Host)
         } else {
             (FLOWS_FRESH_PER_HOST_MAX, FLOWS_PER_HOST_MAX, Refused::Host)
         };
@@ -36,7 +39,12 @@ impl Table {
         {
             return Err(full);
         }
-        if self.len() < FLOWS || self.evict_any(now) {
+        // The lender comes first: none of its own flows that may still be needed goes for a neighbour's.
+        let has_gone = |table: &mut Self| match account >= ACCOUNT_LENT {
+            true => table.evict(now, Class::Over, None, None),
+            false => table.evict_any(now),
+        };
+        if self.len() < FLOWS || has_gone(self) {
             Ok(())
         } else {
             Err(Refused::Full)

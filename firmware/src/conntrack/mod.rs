@@ -18,6 +18,10 @@
 //! A packet from one LAN host to another's port of ours (hairpinning) is two entries, each quite
 //! ordinary: out by the first, in by the second.
 //!
+//! A flow that is lent ([`open_lent`](Table::open_lent)) has a neighbour on the air as its client. It is only ever
+//! opened by that neighbour, its port of ours is closed to everybody else, and it is on the account of the
+//! neighbour's place in the list; it ends when that place is another's ([`end_lent`](Table::end_lent)).
+//!
 //! A flow is found in one hash step from either side. Ordinary traffic of an established flow
 //! writes into its entry only; lists and the wheel move when a flow changes its class:
 //!
@@ -62,7 +66,8 @@ use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::Ipv4Address;
 
 use crate::budget::{
-    DNS_TIMEOUT, FLOW_BUCKETS, FLOW_STEPS_MAX, FLOWS, ICMP_TIMEOUT, TCP_ESTABLISHED_TIMEOUT,
+    DNS_TIMEOUT, FLOW_BUCKETS, FLOW_STEPS_MAX, FLOWS, ICMP_TIMEOUT, LENT_TIMEOUT, PEERS_MAX,
+    TCP_ESTABLISHED_TIMEOUT,
     TCP_HALF_CLOSED_TIMEOUT, TCP_RESET_TIMEOUT, TCP_TRANSITORY_TIMEOUT, UDP_TIMEOUT,
     UDP_UNANSWERED_TIMEOUT,
 };
@@ -163,11 +168,13 @@ enum Class {
 
 const CLASSES: usize = 6;
 
-/// One account for each host of a /24, and one for all that is outside. In a larger net two
+/// One account for each host of a /24, one for all that is outside, and one for each neighbour that borrows. In a larger net two
 /// hosts of different /24 may share one; which do is not to be known outside.
-const ACCOUNTS: usize = 257;
+const ACCOUNTS: usize = 257 + PEERS_MAX;
 /// The account of flows that the far end opened.
 const ACCOUNT_OUTSIDE: u16 = 256;
+/// The account of the first neighbour's lent flows; those of the others follow.
+const ACCOUNT_LENT: u16 = 257;
 
 /// A flow's place in the table.
 #[derive(Clone, Copy, Debug)]
@@ -260,6 +267,12 @@ impl Entry {
         }
     }
 
+    /// Its client is a neighbour on the air that borrows the line.
+    #[inline]
+    pub const fn is_lent(&self) -> bool {
+        self.account >= ACCOUNT_LENT
+    }
+
     /// Nobody has answered yet.
     const fn is_fresh(&self) -> bool {
         matches!(self.class, Class::Embryo | Class::Single)
@@ -276,6 +289,15 @@ impl Entry {
 
     /// How long the flow may stay silent.
     fn timeout(&self) -> Duration {
+        let timeout = self.timeout_of_class();
+        if self.is_lent() {
+            timeout.min(LENT_TIMEOUT)
+        } else {
+            timeout
+        }
+    }
+
+    fn timeout_of_class(&self) -> Duration {
         match (self.class, self.key.protocol) {
             (Class::Single | Class::Datagram, Protocol::Icmp) => ICMP_TIMEOUT,
             (Class::Single | Class::Datagram, _) if self.far_port == DNS_PORT && !self.inbound => {

@@ -45,6 +45,18 @@ struct Mapping {
     forward: bool,
     /// Was a forward before the last change of them, and is none any more.
     closed: bool,
+    /// The client is a neighbour that borrows the line: nobody outside may open flows to it.
+    lent: bool,
+}
+
+/// Whose port is mapped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client {
+    pub(super) protocol: Protocol,
+    pub(super) address: Ipv4Address,
+    pub(super) port: u16,
+    /// A neighbour that borrows the line.
+    pub(super) is_lent: bool,
 }
 
 impl Mapping {
@@ -59,6 +71,7 @@ impl Mapping {
         protocol: Protocol::Tcp,
         forward: false,
         closed: false,
+        lent: false,
     };
 }
 
@@ -72,6 +85,8 @@ pub(super) struct Door {
     pub(super) inbound: u16,
     /// It is open to everybody.
     pub(super) forward: bool,
+    /// It is a neighbour's, and closed.
+    pub(super) lent: bool,
 }
 
 /// A mapping in use.
@@ -107,10 +122,14 @@ impl Mappings {
     pub(super) fn acquire(
         &mut self,
         hasher: &mut Hasher,
-        protocol: Protocol,
-        client: Ipv4Address,
-        client_port: u16,
+        client: Client,
     ) -> Option<(MappingId, u16)> {
+        let Client {
+            protocol,
+            address: client,
+            port: client_port,
+            is_lent: lent,
+        } = client;
         let bucket = hasher.client_port(protocol, client, client_port);
         let mut at = self.by_client[bucket];
         while let Some(index) = at.checked_sub(1) {
@@ -118,6 +137,7 @@ impl Mappings {
             if mapping.client == client
                 && mapping.client_port == client_port
                 && mapping.protocol == protocol
+                && mapping.lent == lent
             {
                 mapping.users += 1;
                 return Some((MappingId(index), mapping.wan_port));
@@ -132,6 +152,7 @@ impl Mappings {
             wan_port,
             users: 1,
             protocol,
+            lent,
             ..Mapping::FREE
         };
         self.link(hasher, index, mapping);
@@ -148,6 +169,7 @@ impl Mappings {
             client_port: mapping.client_port,
             inbound: mapping.inbound,
             forward: mapping.forward,
+            lent: mapping.lent,
         })
     }
 

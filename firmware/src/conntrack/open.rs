@@ -6,12 +6,14 @@
 use smoltcp::time::Instant;
 use smoltcp::wire::Ipv4Address;
 
-use super::nat::MappingId;
+use super::nat::{Client, MappingId};
 use super::{
-    ACCOUNT_OUTSIDE, Class, Counter, Entry, EntryId, FlowKey, Protocol, Refused, ReplyKey, Table,
-    Tcp,
+    ACCOUNT_LENT, ACCOUNT_OUTSIDE, Class, Counter, Entry, EntryId, FlowKey, Protocol, Refused, ReplyKey, Stage,
+    Table, Tcp,
 };
-use crate::budget::{FLOW_STEPS_MAX, INBOUND_PER_FORWARD_MAX, INBOUND_PER_MAPPING_MAX};
+use crate::budget::{
+    FLOW_STEPS_MAX, INBOUND_PER_FORWARD_MAX, INBOUND_PER_MAPPING_MAX, PEERS_MAX,
+};
 
 /// A port of ours that is open to everybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +76,36 @@ impl Table {
         tcp: Option<Tcp>,
     ) -> Result<EntryId, Refused> {
         debug_assert_eq!(tcp.is_some(), key.protocol == Protocol::Tcp);
-        let opened = self.try_open(now, key, far, tcp);
+        let account = self.hasher.account(key.client);
+        let opened = self.try_open(now, key, far, account, tcp);
         self.count(opened, Counter::Opened)
+    }
+
+    /// Makes the entry for a neighbour's SYN; `place` is that of the neighbour in the owner's list, below
+    /// [`PEERS_MAX`]. `tcp` is no candidate: a lent flow is never read.
+    ///
+    /// # Errors
+    /// [`Refused`] when the neighbour has its share, or there is no room that the owner's flows can spare; counted.
+    pub fn open_lent(
+        &mut self,
+        now: Instant,
+        key: FlowKey,
+        place: usize,
+        tcp: Tcp,
+    ) -> Result<EntryId, Refused> {
+        debug_assert!(place < PEERS_MAX && tcp.stage == Stage::Plain);
+        let account = ACCOUNT_LENT + place.min(PEERS_MAX - 1) as u16;
+        let far = (key.remote, key.remote_port);
+        let opened = self.try_open(now, key, far, account, Some(tcp));
+        self.count(opened, Counter::Opened)
+    }
+
+    /// Ends every lent flow whose neighbour is not at the same place of `peers`.
+    pub fn end_lent(&mut self, peers: &[Option<Ipv4Address>]) {
+        self.remove_where(|_, entry| {
+            let place = entry.account.checked_sub(ACCOUNT_LENT).map(usize::from);
+            place.is_some_and(|place| peers.get(place) != Some(&Some(entry.key.client)))
+        });
     }
 
     fn try_open(
@@ -83,13 +113,17 @@ impl Table {
         now: Instant,
         key: FlowKey,
         far: (Ipv4Address, u16),
+        account: u16,
         tcp: Option<Tcp>,
     ) -> Result<EntryId, Refused> {
-        let account = self.hasher.account(key.client);
         self.make_room(now, account)?;
-        let mapped =
-            self.mappings
-                .acquire(&mut self.hasher, key.protocol, key.client, key.client_port);
+        let client = Client {
+            protocol: key.protocol,
+            address: key.client,
+            port: key.client_port,
+            is_lent: account >= ACCOUNT_LENT,
+        };
+        let mapped = self.mappings.acquire(&mut self.hasher, client);
         let (mapping, wan_port) = mapped.ok_or(Refused::Port)?;
         let reply_key = ReplyKey {
             remote: far.0,
@@ -146,6 +180,7 @@ impl Table {
         let door = self
             .mappings
             .door(&self.hasher, key.protocol, key.wan_port)
+            .filter(|door| !door.lent)
             .ok_or(Refused::Unasked)?;
         let account = match who {
             Outside::Hairpin(client) => self.hasher.account(client),

@@ -11,7 +11,7 @@ use crate::budget::{CONSOLE_WORDS_MAX, PING_COUNT, PING_COUNT_MAX};
 use crate::ping::PingError;
 use crate::router::Action;
 use crate::router::upgrade::Transfer;
-use crate::settings::{KEYS, SettingError, Settings, parse_host};
+use crate::settings::{KEYS, Path, SettingError, Settings, parse_host};
 use crate::upgrade::Refusal;
 
 /// What follows a command, for completion.
@@ -187,9 +187,12 @@ ADDRESS is like 198.51.100.10. ^C ends it.
     },
     Command {
         name: "peer",
-        usage: "peer list|add ADDRESS|remove ADDRESS",
+        usage: "peer list|add ADDRESS [relay|nat]|remove ADDRESS",
         summary: "shows or changes them",
-        more: "",
+        more: "\
+relay: the neighbour fetches ranges and passes them on.
+nat: our own connections lead through it, if it has `lend.nat on`.
+",
         follow: Follow::Words(&["list", "add", "remove"]),
     },
     Command {
@@ -386,6 +389,19 @@ pub(super) fn run(
         ("peer", ["add", address]) => {
             let address = parse_host(address)?;
             change(host, |settings| settings.add_peer(address), "peers", out)
+        }
+        ("peer", ["add", address, path]) => {
+            let address = parse_host(address)?;
+            let path = Path::ALL.into_iter().find(|known| known.name() == *path);
+            let path = path.ok_or(wrong)?;
+            let add = |settings: &mut Settings| {
+                // One that is listed changes its path only.
+                match settings.add_peer(address) {
+                    Ok(()) | Err(SettingError::PeerListed) => settings.set_path(address, path),
+                    Err(refused) => Err(refused),
+                }
+            };
+            change(host, add, "peers", out)
         }
         ("peer", ["remove", address]) => {
             // Whatever is listed can be removed.

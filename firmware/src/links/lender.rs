@@ -623,8 +623,8 @@ fn refusal_of(failure: Failure) -> Refusal {
     }
 }
 
-/// Whether a neighbour may have this router connect there (FAULTS D5).
-fn may_fetch_from(address: Ipv4Address, port: u16, terms: &Terms<'_>) -> bool {
+/// Whether a neighbour may have this router connect there, or lead its own segments there (FAULTS D5).
+pub(crate) fn may_fetch_from(address: Ipv4Address, port: u16, terms: &Terms<'_>) -> bool {
     const REFUSED: [(Ipv4Address, u8); 11] = [
         (Ipv4Address::new(0, 0, 0, 0), 8),
         (Ipv4Address::new(10, 0, 0, 0), 8),

@@ -563,7 +563,7 @@ impl<'m> Accelerator<'m> {
     }
 }
 
-fn terms<'a>(
+pub(super) fn terms<'a>(
     settings: &'a Settings,
     ports: &[crate::port::PortAddress; 3],
     air: Ipv4Address,

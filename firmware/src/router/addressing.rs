@@ -40,6 +40,7 @@ impl Router<'_> {
         self.follow_wan_setting(before.wan.address);
         self.address_wan();
         self.apply_forwards();
+        self.apply_lent();
     }
 
     /// Opens the forwarded ports, and closes those that are none any more.
@@ -152,7 +153,7 @@ impl Router<'_> {
                 self.conntrack.clear();
                 self.fragments.clear();
             }
-            Port::Air => {}
+            Port::Air => self.conntrack.end_lent(&[]),
         }
     }
 }

@@ -64,7 +64,9 @@ impl Translation {
             Direction::Reply => (End::Destination, key.client, key.client_port, key.client),
         };
         let (ingress, egress, counter) = match direction {
+            Direction::Original if entry.is_lent() => (Port::Air, Port::Wan, Counter::LentOut),
             Direction::Original => (Port::Lan, Port::Wan, Counter::ForwardedOut),
+            Direction::Reply if entry.is_lent() => (Port::Wan, Port::Air, Counter::LentIn),
             Direction::Reply => (Port::Wan, Port::Lan, Counter::ForwardedIn),
         };
         // A forged segment could not continue the origin's clock, so none is negotiated.
@@ -221,6 +223,9 @@ impl Router<'_> {
         if packet.ttl <= 1 {
             return self.drop(Counter::Expired);
         }
+        if packet.is_fragment() && self.conntrack.get(id).is_some_and(Entry::is_lent) {
+            return self.drop(Counter::Fragment);
+        }
         match &packet.transport {
             Transport::Tcp(tcp) => {
                 self.forward_tcp(now, id, Direction::Reply, packet, tcp, frame, out)
@@ -344,7 +349,7 @@ impl Router<'_> {
 
     #[inline]
     #[allow(clippy::too_many_arguments)] // one packet, taken apart once
-    fn forward_tcp<E: Egress>(
+    pub(super) fn forward_tcp<E: Egress>(
         &mut self,
         now: Instant,
         id: EntryId,
@@ -452,7 +457,7 @@ impl Router<'_> {
     /// Translates a packet that its flow has accepted.
     #[inline]
     #[allow(clippy::too_many_arguments)] // one packet, taken apart once
-    fn translate_for<E: Egress>(
+    pub(super) fn translate_for<E: Egress>(
         &mut self,
         now: Instant,
         id: EntryId,

@@ -204,6 +204,10 @@ impl Router<'_> {
         if packet.ttl <= 1 {
             return self.drop(Counter::Expired);
         }
+        if entry.is_lent() {
+            // Nothing but segments goes to a neighbour: its sockets believe no errors, and its plan does not wait.
+            return self.drop(Counter::IcmpIgnored);
+        }
         let (key, far, is_redirected) = (*entry.key(), entry.far(), entry.is_redirected());
         // The client knows the quoted packet by its own address and numbers.
         let seq = quoted.seq.wrapping_add(self.shift_of(id).0);

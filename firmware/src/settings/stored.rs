@@ -5,13 +5,13 @@
 
 use heapless::String;
 
-use super::{Air, Settings, Wan, WanAddress, v0, v1};
+use super::{Air, Settings, Wan, WanAddress, v0, v1, v2};
 use crate::budget::{SETTING_CHARACTERS_MAX, SETTINGS_BYTES_MAX};
 use crate::settings::KEYS;
 use crate::store::{Refused, Restored};
 
 /// Version of the stored form.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 impl Settings {
     /// Writes the stored form to `out`, which has [`SETTINGS_BYTES_MAX`]; returns its length. `None` when it does not fit.
@@ -27,6 +27,7 @@ impl Settings {
         let (settings, restored) = match version {
             0 => (v0::read(bytes)?, Restored::Migrated),
             1 => (v1::read(bytes)?, Restored::Migrated),
+            2 => (v2::read(bytes)?, Restored::Migrated),
             VERSION => {
                 let (settings, rest) =
                     postcard::take_from_bytes::<Settings>(bytes).map_err(|_| Refused::Malformed)?;

@@ -50,6 +50,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Settings, Refused> {
             ..Accel::new()
         },
         peers: old.peers,
+        ..Settings::new()
     })
 }
 
