@@ -270,7 +270,11 @@ pub const LENDINGS_MAX: usize = 6;
 /// Sockets of the router's own towards origins.
 pub const FETCH_SOCKETS: usize = EXCHANGES_MAX + LENDINGS_MAX;
 /// Sockets of the stack: the cost of a pass is linear in them (205 instructions each).
-pub const SOCKETS: usize = FETCH_SOCKETS + PEERS_MAX;
+pub const SOCKETS: usize = FETCH_SOCKETS + 2 * PEERS_MAX;
+/// Receive ring of a connection that leads through a neighbour: 15 Mbit/s over 50 ms, bytes.
+pub const NAT_RX_BYTES: usize = 96 * 1024;
+/// How long a neighbour is asked to relay after a connection through it did not open: it may not lend so.
+pub const NAT_AGAIN: Duration = Duration::from_secs(60);
 /// Receive ring of a fetch: 20 Mbit/s over 50 ms, bytes.
 pub const FETCH_RX_BYTES: usize = 128 * 1024;
 /// The longest request the router writes itself: a client's head and a Range field, bytes.

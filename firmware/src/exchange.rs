@@ -863,7 +863,7 @@ impl<'m> Exchanges<'m> {
                         }
                     }
                     Some(peer) => match slot.wanted(id, range, &request) {
-                        Some(wanted) => shared.peers[peer].ask(shared.stack, wanted).is_ok(),
+                        Some(wanted) => shared.peers[peer].ask(now, shared.stack, wanted).is_ok(),
                         None => false,
                     },
                 };

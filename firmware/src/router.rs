@@ -57,7 +57,7 @@ use crate::random::{Random, Stirring};
 use crate::settings::Settings;
 use crate::upgrade::Upgrade;
 use crate::wire::packet::{
-    ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Malformed, Packet, Transport,
+    self, ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Malformed, Packet, Transport,
     icmp_type,
 };
 
@@ -543,7 +543,7 @@ impl<'m> Router<'m> {
             // Nobody is told whether there is a port: smoltcp would answer strangers with a reset.
             let stack = &self.accelerator.stack;
             if let Transport::Tcp(tcp) = &packet.transport
-                && !stack.has_connection((packet.src, tcp.src_port), tcp.dst_port)
+                && !stack.has_connection((packet.src, tcp.src_port), (packet.dst, tcp.dst_port))
             {
                 return self.drop(Counter::LocalUnwanted);
             }
@@ -565,6 +565,18 @@ impl<'m> Router<'m> {
         let Some(air) = self.addresses[Port::Air.index()].cidr else {
             return self.drop(Counter::Unconfigured);
         };
+        // A connection of ours that leads through a neighbour: its far end is anywhere.
+        let is_borrowed = |tcp: &packet::Tcp| {
+            let (remote, local) = ((packet.src, tcp.src_port), (packet.dst, tcp.dst_port));
+            self.accelerator.stack.has_connection(remote, local)
+        };
+        if !air.contains_addr(&packet.src)
+            && packet.dst == air.address()
+            && !to_all
+            && packet.tcp().is_some_and(is_borrowed)
+        {
+            return self.deliver_local(now, Port::Air, packet, frame, out);
+        }
         if !air.contains_addr(&packet.src) || !is_host_of(&air, packet.src) {
             return self.drop(Counter::Source);
         }

@@ -5,6 +5,9 @@
 //! ([`Stack::ingress`]); what sockets have to say leaves by [`Stack::egress`], which runs only after
 //! something moved or a deadline passed, because one pass costs about 200 instructions a socket.
 //!
+//! A socket may have a *hop* ([`Stack::set_hop`]): a neighbour on the air through whom its connections lead, whatever
+//! their far end. They have the router's address on the air, and the neighbour translates it.
+//!
 //! TCP checksums are verified and filled here, word-wise, not by smoltcp (byte-wise).
 //!
 //! Budget: [`SOCKETS`](crate::budget::SOCKETS) sockets with their rings, see [`Buffers`].
@@ -18,8 +21,8 @@ use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Address, Ipv4Cidr};
 
 use crate::budget::{
     EGRESS_PASSES_MAX, FETCH_RX_BYTES, FETCH_SOCKETS, FETCH_TX_BYTES, LOCAL_PORT_FIRST,
-    LOCAL_PORT_LAST, LOCAL_PORT_STEP_MAX, PEER_RX_BYTES, PEER_TX_BYTES, PEERS_MAX, SOCKET_TIMEOUT,
-    SOCKETS, WAN_MTU_MAX, WAN_MTU_MIN,
+    LOCAL_PORT_LAST, LOCAL_PORT_STEP_MAX, NAT_RX_BYTES, PEER_RX_BYTES, PEER_TX_BYTES, PEERS_MAX,
+    SOCKET_TIMEOUT, SOCKETS, WAN_MTU_MAX, WAN_MTU_MIN,
 };
 use crate::port::{Full, Port};
 use crate::random::Random;
@@ -59,6 +62,8 @@ pub struct Buffers {
     fetch_tx: [[u8; FETCH_TX_BYTES]; FETCH_SOCKETS],
     peer_rx: [[u8; PEER_RX_BYTES]; PEERS_MAX],
     peer_tx: [[u8; PEER_TX_BYTES]; PEERS_MAX],
+    nat_rx: [[u8; NAT_RX_BYTES]; PEERS_MAX],
+    nat_tx: [[u8; FETCH_TX_BYTES]; PEERS_MAX],
 }
 
 impl Buffers {
@@ -70,6 +75,8 @@ impl Buffers {
             fetch_tx: [[0; FETCH_TX_BYTES]; FETCH_SOCKETS],
             peer_rx: [[0; PEER_RX_BYTES]; PEERS_MAX],
             peer_tx: [[0; PEER_TX_BYTES]; PEERS_MAX],
+            nat_rx: [[0; NAT_RX_BYTES]; PEERS_MAX],
+            nat_tx: [[0; FETCH_TX_BYTES]; PEERS_MAX],
         }
     }
 }
@@ -80,13 +87,18 @@ impl Default for Buffers {
     }
 }
 
-/// Sends an IP packet by the port and to the neighbor its destination asks for.
+/// Sends an IP packet by the port and to the neighbor its destination asks for, or by the air to a hop.
 pub trait SendIp {
-    /// Queues one packet.
+    /// Queues one packet; with a `hop` it leaves by the air to that station.
     ///
     /// # Errors
     /// [`Full`] when the port has no slot or the neighbor is unknown; the packet is lost.
-    fn send_ip(&mut self, now: Instant, packet: &[u8]) -> Result<(), Full>;
+    fn send_ip(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        hop: Option<Ipv4Address>,
+    ) -> Result<(), Full>;
 }
 
 /// The router's own sockets.
@@ -101,15 +113,28 @@ pub struct Stack<'m> {
     last_port: u16,
     random: Random,
     lines: Lines,
+    hops: [Hop; PEERS_MAX],
     counts: crate::counters::Counts<Counter>,
 }
 
+/// A socket whose connections lead through a neighbour.
+#[derive(Clone, Copy, Debug)]
+struct Hop {
+    socket: SocketId,
+    address: Option<Ipv4Address>,
+}
+
 impl Stack<'static> {
-    /// Builds the sockets over their rings; returns them in order: fetches, then one for each peer.
+    /// Builds the sockets over their rings; returns them in order: fetches, then two for each peer: its session's, and
+    /// the one whose connections lead through it once it has a hop.
     pub fn new(
         buffers: &'static mut Buffers,
         mut random: Random,
-    ) -> (Self, [SocketId; FETCH_SOCKETS], [SocketId; PEERS_MAX]) {
+    ) -> (
+        Self,
+        [SocketId; FETCH_SOCKETS],
+        [(SocketId, SocketId); PEERS_MAX],
+    ) {
         let interface = interface(&mut random);
         buffers.sockets.clear();
         while buffers.sockets.push(SocketStorage::EMPTY).is_ok() {}
@@ -128,10 +153,22 @@ impl Stack<'static> {
             .each_mut()
             .into_iter()
             .zip(buffers.peer_tx.each_mut());
-        let mut peers = [SocketHandle::default(); PEERS_MAX];
-        for (handle, (rx, tx)) in peers.iter_mut().zip(peer_rings) {
+        let mut peers = [(SocketHandle::default(), SocketHandle::default()); PEERS_MAX];
+        for ((handle, _), (rx, tx)) in peers.iter_mut().zip(peer_rings) {
             *handle = sockets.add(socket(rx, tx));
         }
+        let nat_rings = buffers
+            .nat_rx
+            .each_mut()
+            .into_iter()
+            .zip(buffers.nat_tx.each_mut());
+        for ((_, handle), (rx, tx)) in peers.iter_mut().zip(nat_rings) {
+            *handle = sockets.add(socket(rx, tx));
+        }
+        let hops = peers.map(|(_, socket)| Hop {
+            socket,
+            address: None,
+        });
         let stack = Self {
             interface,
             sockets,
@@ -140,6 +177,7 @@ impl Stack<'static> {
             last_port: LOCAL_PORT_FIRST + random.below(LOCAL_PORTS) as u16,
             random,
             lines: Lines::NONE,
+            hops,
             counts: crate::counters::Counts::new(),
         };
         (stack, fetch, peers)
@@ -154,6 +192,7 @@ fn interface(random: &mut Random) -> Interface {
         packet: None,
         way: &mut Nowhere,
         lines: Lines::NONE,
+        hops: [(0, None); PEERS_MAX],
         sent: 0,
         lost: 0,
     };
@@ -196,14 +235,36 @@ impl<'m> Stack<'m> {
         self.sockets.get(id)
     }
 
-    /// Whether a segment from `remote` to a local port belongs to a socket of ours.
-    pub fn has_connection(&self, remote: (Ipv4Address, u16), local_port: u16) -> bool {
+    /// Sets the neighbour on the air through whom later connections of a socket lead; `None`: the way of their far end.
+    /// Only a socket that [`new`](Self::new) gave for it has one.
+    pub fn set_hop(&mut self, id: SocketId, address: Option<Ipv4Address>) {
+        if let Some(hop) = self.hops.iter_mut().find(|hop| hop.socket == id) {
+            hop.address = address;
+        }
+    }
+
+    /// The hop of the socket that has this local end.
+    fn hop_of(&self, id: SocketId) -> Option<Ipv4Address> {
+        let hop = self.hops.iter().find(|hop| hop.socket == id);
+        hop.and_then(|hop| hop.address)
+    }
+
+    /// Hops by the local ports of their connections; those of other sockets are in no packet of theirs.
+    fn hops_by_port(&self) -> HopsByPort {
+        self.hops.map(|hop| {
+            let local = self.tcp_ref(hop.socket).local_endpoint();
+            (local.map_or(0, |local| local.port), hop.address)
+        })
+    }
+
+    /// Whether a segment from `remote` to a local end belongs to a socket of ours.
+    pub fn has_connection(&self, remote: (Ipv4Address, u16), local: (Ipv4Address, u16)) -> bool {
         self.sockets.iter().any(|(_id, socket)| {
             let Socket::Tcp(tcp) = socket else {
                 return false;
             };
             tcp.remote_endpoint() == Some(remote.into())
-                && tcp.local_endpoint().map(|local| local.port) == Some(local_port)
+                && tcp.local_endpoint() == Some(local.into())
         })
     }
 
@@ -227,7 +288,10 @@ impl<'m> Stack<'m> {
             return Err(tcp::ConnectError::InvalidState);
         }
         // smoltcp would take its first address, the LAN's, for whatever is on no net of ours.
-        let port = self.lines.port_to(remote.0);
+        let port = match self.hop_of(id) {
+            Some(_) => Port::Air,
+            None => self.lines.port_to(remote.0),
+        };
         let Some(local) = self.lines.addresses[port.index()].map(|cidr| cidr.address()) else {
             return Err(tcp::ConnectError::Unaddressable);
         };
@@ -262,6 +326,7 @@ impl<'m> Stack<'m> {
             packet: Some(packet),
             way,
             lines: self.lines,
+            hops: self.hops_by_port(),
             sent: 0,
             lost: 0,
         };
@@ -284,6 +349,7 @@ impl<'m> Stack<'m> {
                 packet: None,
                 way,
                 lines: self.lines,
+                hops: self.hops_by_port(),
                 sent: 0,
                 lost: 0,
             };
@@ -385,6 +451,12 @@ impl Lines {
         frame[12..ETHERNET_BYTES].copy_from_slice(&ETHERTYPE_IPV4.to_be_bytes());
         frame[ETHERNET_BYTES..].copy_from_slice(packet);
         let parsed = Packet::parse(frame).ok()?;
+        let is_by_air = self.addresses[Port::Air.index()]
+            .is_some_and(|own| [parsed.src, parsed.dst].contains(&own.address()));
+        if is_by_air {
+            // The air takes all; who translates what goes further lowers it to the line there.
+            return None;
+        }
         let is_ours = |own: &Ipv4Cidr| own.address() == parsed.src;
         let remote = if self.addresses.iter().flatten().any(is_ours) {
             parsed.dst
@@ -406,6 +478,7 @@ struct Wire<'a, W: SendIp> {
     packet: Option<&'a [u8]>,
     way: &'a mut W,
     lines: Lines,
+    hops: HopsByPort,
     sent: u64,
     lost: u64,
 }
@@ -416,8 +489,51 @@ struct Outgoing<'a, W: SendIp> {
     now: Instant,
     way: &'a mut W,
     lines: Lines,
+    hops: HopsByPort,
     sent: &'a mut u64,
     lost: &'a mut u64,
+}
+
+/// Local ports of connections that lead through a neighbour, and who that is; port 0 is none's.
+type HopsByPort = [(u16, Option<Ipv4Address>); PEERS_MAX];
+
+/// A packet's neighbour is none any more.
+struct NoHop;
+
+impl<W: SendIp> Outgoing<'_, W> {
+    /// The neighbour through whom a packet of ours leads: a TCP segment from the port of such a connection.
+    ///
+    /// # Errors
+    /// There is no such neighbour, or no address on the air, any more.
+    fn hop_of(&self, packet: &[u8]) -> Result<Option<Ipv4Address>, NoHop> {
+        let at = header_len(packet);
+        let (Some(&[a, b, c, d, e, f, g, h]), Some(&[high, low])) = (
+            packet.get(12..20).and_then(|ends| ends.first_chunk()),
+            packet.get(at..at + 2).and_then(|port| port.first_chunk()),
+        ) else {
+            return Ok(None);
+        };
+        let (src, dst) = (Ipv4Address::new(a, b, c, d), Ipv4Address::new(e, f, g, h));
+        let port = u16::from_be_bytes([high, low]);
+        let own = |cidr: &Ipv4Cidr| cidr.address() == src;
+        let air = self.lines.addresses[Port::Air.index()];
+        let is_by_air = match air.filter(own) {
+            Some(air) => !air.contains_addr(&dst),
+            // An address that was ours on the air.
+            None => {
+                !self.lines.addresses.iter().flatten().any(own)
+                    && self.hops.iter().any(|(local, _)| *local == port)
+            }
+        };
+        if packet.get(9) != Some(&PROTOCOL_TCP) || !is_by_air {
+            return Ok(None);
+        }
+        let hop = self.hops.iter().find(|(local, _)| *local == port);
+        let hop = hop
+            .and_then(|&(_, hop)| hop)
+            .filter(|_| air.is_some_and(|air| own(&air)));
+        hop.map(Some).ok_or(NoHop)
+    }
 }
 
 impl phy::RxToken for Incoming<'_> {
@@ -444,7 +560,11 @@ impl<W: SendIp> phy::TxToken for Outgoing<'_, W> {
         let mut copy = [0; SYN_FRAME_BYTES_MAX];
         let packet = self.lines.clamped(packet, &mut copy).unwrap_or(packet);
         *self.sent += 1;
-        if self.way.send_ip(self.now, packet).is_err() {
+        let Ok(hop) = self.hop_of(packet) else {
+            // Its neighbour is none any more: by the own line it would have an address that is not of there.
+            return result;
+        };
+        if self.way.send_ip(self.now, packet, hop).is_err() {
             *self.lost += 1;
         }
         result
@@ -467,6 +587,7 @@ impl<W: SendIp> phy::Device for Wire<'_, W> {
             now,
             way: self.way,
             lines: self.lines,
+            hops: self.hops,
             sent: &mut self.sent,
             lost: &mut self.lost,
         };
@@ -478,6 +599,7 @@ impl<W: SendIp> phy::Device for Wire<'_, W> {
             now,
             way: self.way,
             lines: self.lines,
+            hops: self.hops,
             sent: &mut self.sent,
             lost: &mut self.lost,
         })
@@ -496,7 +618,12 @@ impl<W: SendIp> phy::Device for Wire<'_, W> {
 struct Nowhere;
 
 impl SendIp for Nowhere {
-    fn send_ip(&mut self, _now: Instant, _packet: &[u8]) -> Result<(), Full> {
+    fn send_ip(
+        &mut self,
+        _now: Instant,
+        _packet: &[u8],
+        _hop: Option<Ipv4Address>,
+    ) -> Result<(), Full> {
         Err(Full)
     }
 }
@@ -512,7 +639,12 @@ mod tests {
     struct Sent(std::vec::Vec<std::vec::Vec<u8>>);
 
     impl SendIp for Sent {
-        fn send_ip(&mut self, _now: Instant, packet: &[u8]) -> Result<(), Full> {
+        fn send_ip(
+            &mut self,
+            _now: Instant,
+            packet: &[u8],
+            _hop: Option<Ipv4Address>,
+        ) -> Result<(), Full> {
             let mut frame = std::vec![0; 12];
             frame.extend(ETHERTYPE_IPV4.to_be_bytes());
             frame.extend_from_slice(packet);
@@ -589,7 +721,12 @@ mod tests {
     struct Syns(std::vec::Vec<(u16, u32)>);
 
     impl SendIp for Syns {
-        fn send_ip(&mut self, _now: Instant, packet: &[u8]) -> Result<(), Full> {
+        fn send_ip(
+            &mut self,
+            _now: Instant,
+            packet: &[u8],
+            _hop: Option<Ipv4Address>,
+        ) -> Result<(), Full> {
             let port = u16::from_be_bytes([packet[20], packet[21]]);
             let seq = u32::from_be_bytes([packet[24], packet[25], packet[26], packet[27]]);
             self.0.push((port, seq));

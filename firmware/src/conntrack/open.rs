@@ -8,12 +8,10 @@ use smoltcp::wire::Ipv4Address;
 
 use super::nat::{Client, MappingId};
 use super::{
-    ACCOUNT_LENT, ACCOUNT_OUTSIDE, Class, Counter, Entry, EntryId, FlowKey, Protocol, Refused, ReplyKey, Stage,
-    Table, Tcp,
+    ACCOUNT_LENT, ACCOUNT_OUTSIDE, Class, Counter, Entry, EntryId, FlowKey, Protocol, Refused,
+    ReplyKey, Stage, Table, Tcp,
 };
-use crate::budget::{
-    FLOW_STEPS_MAX, INBOUND_PER_FORWARD_MAX, INBOUND_PER_MAPPING_MAX, PEERS_MAX,
-};
+use crate::budget::{FLOW_STEPS_MAX, INBOUND_PER_FORWARD_MAX, INBOUND_PER_MAPPING_MAX, PEERS_MAX};
 
 /// A port of ours that is open to everybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,7 +35,12 @@ fn byte_at(offset: u64) -> u8 {
 struct Wire(Vec<Vec<u8>>);
 
 impl SendIp for Wire {
-    fn send_ip(&mut self, _now: Instant, packet: &[u8]) -> Result<(), Full> {
+    fn send_ip(
+        &mut self,
+        _now: Instant,
+        packet: &[u8],
+        _hop: Option<Ipv4Address>,
+    ) -> Result<(), Full> {
         let mut frame = std::vec![0; ETHERNET_BYTES];
         frame[12] = 8;
         frame.extend(packet);

@@ -611,7 +611,7 @@ fn lend(
 }
 
 /// What a neighbour is told of a connection that failed.
-fn refusal_of(failure: Failure) -> Refusal {
+pub(super) fn refusal_of(failure: Failure) -> Refusal {
     match failure {
         Failure::Connect => Refusal::Unreachable,
         Failure::EarlyEnd => Refusal::Closed,

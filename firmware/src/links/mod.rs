@@ -1,6 +1,7 @@
 //! The ways to an origin: the own uplink, and peers.
 
 pub mod lender;
+mod nat;
 pub mod peer;
 
 use crate::budget::PEERS_MAX;

@@ -10,20 +10,26 @@
 //! Only what was asked is asked for, and only what fits the reorder window, so the session never has
 //! to wait for one exchange before it serves the next.
 //!
+//! By the path `nat` a range is fetched by a connection of our own through the neighbour ([`Nat`]), and the session only
+//! tells that the neighbour is there. Where that connection is busy with another exchange, or did not open lately, the
+//! neighbour relays.
+//!
 //! Units: offsets in bytes of the object.
-//! Budget: `PEER_RX_BYTES + PEER_TX_BYTES` of rings and at most 9 KiB of decoder a peer.
+//! Budget: `PEER_RX_BYTES + PEER_TX_BYTES + NAT_RX_BYTES + FETCH_TX_BYTES` of rings and at most 9 KiB of decoder a peer.
 
 use heapless::Vec;
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
 use smoltcp::wire::Ipv4Address;
 
+use super::nat::Nat;
 use crate::budget::{
     ASKS_PER_LINK, CONNECT_AGAIN, EXCHANGES_MAX, PEER_EVENTS_MAX, PEER_GREETING_TIMEOUT,
     PEER_MESSAGE_BYTES_MAX, PEER_PING_INTERVAL, PEER_PORT, PEER_RETRY, PEER_SILENCE_MAX,
 };
 use crate::exchange::ExchangeId;
 use crate::fetch::Busy;
+use crate::settings::Path;
 use crate::stack::{SocketId, Stack};
 use crate::wire::http::ByteRange;
 use crate::wire::peer::{self, Decoder, Message, Refusal};
@@ -92,11 +98,13 @@ pub struct Peer {
     has_more: bool,
     /// Tells the neighbour when this router has restarted.
     boot: u32,
+    path: Path,
+    nat: Nat,
 }
 
 impl Peer {
-    /// A peer slot without an address.
-    pub fn new(socket: SocketId, boot: u32) -> Self {
+    /// A peer slot without an address; `socket` is for its session, `nat` for connections through it.
+    pub fn new(socket: SocketId, nat: SocketId, boot: u32) -> Self {
         Self {
             address: None,
             socket,
@@ -109,6 +117,8 @@ impl Peer {
             bytes: 0,
             has_more: false,
             boot,
+            path: Path::Relay,
+            nat: Nat::new(nat),
         }
     }
 
@@ -124,11 +134,33 @@ impl Peer {
         }
         stack.tcp(self.socket).abort();
         stack.touch();
+        self.nat.abort(stack);
+        self.nat.set_hop(stack, address);
         self.address = address;
         self.state = match address {
             Some(_) => State::Down { retry_at: now },
             None => State::Unset,
         };
+    }
+
+    /// Sets the path of ranges that are asked from now on.
+    pub fn set_path(&mut self, stack: &mut Stack<'_>, path: Path) {
+        if self.path != path {
+            self.path = path;
+            self.nat.forget_failure();
+        }
+        // What runs goes on; a change of address has ended it.
+        self.nat.set_hop(stack, self.address);
+    }
+
+    /// Ends the connection through the neighbour: the address it has is none of ours any more.
+    pub fn end_nat(&mut self, stack: &mut Stack<'_>) {
+        self.nat.abort(stack);
+    }
+
+    /// Body bytes that came through the neighbour on connections of our own since boot.
+    pub fn bytes_by_nat(&self) -> u64 {
+        self.nat.bytes()
     }
 
     /// The neighbour's address, if the slot is in use.
@@ -154,12 +186,12 @@ impl Peer {
 
     /// Body bytes this peer has brought since boot.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes + self.nat.bytes()
     }
 
     /// Ranges asked and not done.
     pub fn asks(&self) -> usize {
-        self.asks.len()
+        self.asks.len() + self.nat.asks()
     }
 
     /// Whether one more request of any size can be sent now.
@@ -175,9 +207,21 @@ impl Peer {
     ///
     /// # Errors
     /// [`Busy`]: see [`Self::can_ask`]; or the request does not fit a message. Nothing was sent.
-    pub fn ask(&mut self, stack: &mut Stack<'_>, wanted: Wanted<'_>) -> Result<(), Busy> {
+    pub fn ask(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack<'_>,
+        wanted: Wanted<'_>,
+    ) -> Result<(), Busy> {
         if !self.can_ask(stack) {
             return Err(Busy);
+        }
+        let is_by_nat = match self.path {
+            Path::Relay => false,
+            Path::Nat => self.nat.ask(now, stack, &wanted).is_ok(),
+        };
+        if is_by_nat {
+            return Ok(());
         }
         while self.asks.iter().any(|asked| asked.id == self.next_id) {
             self.next_id = self.next_id.wrapping_add(1);
@@ -204,6 +248,7 @@ impl Peer {
 
     /// Tells the peer to stop everything an exchange has asked for, and forgets it.
     pub fn cancel(&mut self, stack: &mut Stack<'_>, exchange: ExchangeId) {
+        self.nat.cancel(stack, exchange);
         while let Some(at) = self
             .asks
             .iter()
@@ -313,6 +358,12 @@ impl Peer {
                 }
             }
         }
+        if let Some(event) = self.nat.pump(now, stack, body) {
+            if let Event::Refused(exchange, _) | Event::Dropped(exchange) = event {
+                self.cancel(stack, exchange);
+            }
+            return Some(event);
+        }
         for _ in 0..PEER_EVENTS_MAX {
             match self.take(now, stack, body) {
                 Ok(Some(event)) => {
@@ -379,6 +430,7 @@ impl Peer {
         stack.tcp(self.socket).abort();
         stack.touch();
         self.asks.clear();
+        self.nat.abort(stack);
         self.state = State::Down {
             retry_at: now + PEER_RETRY,
         };
@@ -390,7 +442,7 @@ impl Peer {
         if self.has_more {
             return Some(Instant::ZERO);
         }
-        match self.state {
+        let session = match self.state {
             State::Unset => None,
             State::Down { retry_at } => Some(retry_at),
             State::Connecting { since } | State::Greeting { since } => {
@@ -400,7 +452,9 @@ impl Peer {
                 (self.heard_at.max(self.pinged_at) + PEER_PING_INTERVAL)
                     .min(self.heard_at + PEER_SILENCE_MAX),
             ),
-        }
+        };
+        let nat = self.nat.poll_at().filter(|_| self.is_up());
+        [session, nat].into_iter().flatten().min()
     }
 }
 

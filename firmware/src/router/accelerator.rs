@@ -66,9 +66,9 @@ impl Accelerator<'static> {
         let boot = random.next_u32();
         let (stack, fetch, peer_sockets) = Stack::new(parts.buffers, random.fork());
         parts.peers.clear();
-        for socket in peer_sockets {
+        for (socket, nat) in peer_sockets {
             // As many sockets as peers.
-            let _fits = parts.peers.push(Peer::new(socket, boot)).is_ok();
+            let _fits = parts.peers.push(Peer::new(socket, nat, boot)).is_ok();
         }
         let (own, lent) = fetch.split_at(EXCHANGES_MAX);
         Self {
@@ -503,9 +503,14 @@ impl<'m> Accelerator<'m> {
             // Without an address nobody would run the sessions' timers any more.
             self.air = air;
             self.lender.end_all(&mut self.stack, &mut self.pool);
+            for peer in self.peers.iter_mut() {
+                peer.end_nat(&mut self.stack);
+            }
         }
         for (peer, address) in self.peers.iter_mut().zip(settings.peers) {
             peer.set_address(now, &mut self.stack, address);
+            let path = address.map(|address| settings.path_of(address));
+            peer.set_path(&mut self.stack, path.unwrap_or_default());
         }
     }
 

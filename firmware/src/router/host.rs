@@ -124,6 +124,7 @@ impl Host for Router<'_> {
             const NAMES: [&str; 4] = ["0-bytes", "1-bytes", "2-bytes", "3-bytes"];
             if let (Some(name), Some(_)) = (NAMES.get(i), peer.address()) {
                 each("peer", name, peer.bytes());
+                each("peer-nat", name, peer.bytes_by_nat());
             }
         }
     }

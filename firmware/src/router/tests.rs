@@ -12,6 +12,7 @@ mod desk;
 mod faults;
 mod following;
 mod fragments;
+mod lent;
 mod nat;
 mod requirements;
 mod served;

@@ -127,24 +127,29 @@ pub(super) fn is_full(out: &impl Egress, port: Port) -> bool {
 }
 
 impl<E: Egress> SendIp for RouterWay<'_, E> {
-    fn send_ip(&mut self, now: Instant, packet: &[u8]) -> Result<(), Full> {
+    fn send_ip(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        hop: Option<Ipv4Address>,
+    ) -> Result<(), Full> {
         let Some(&[a, b, c, d]) = packet.get(16..20).and_then(|dst| dst.first_chunk()) else {
             return Err(Full);
         };
-        self.send(
-            now,
-            Ipv4Address::new(a, b, c, d),
-            ETHERNET_BYTES + packet.len(),
-            |frame, src, dst| {
-                Ethernet {
-                    dst,
-                    src,
-                    ethertype: ETHERTYPE_IPV4,
-                }
-                .emit(frame);
-                frame[ETHERNET_BYTES..].copy_from_slice(packet);
-            },
-        )
+        let (port, hop) = match hop {
+            Some(hop) => (Port::Air, hop),
+            None => self.route(Ipv4Address::new(a, b, c, d)).ok_or(Full)?,
+        };
+        let len = ETHERNET_BYTES + packet.len();
+        self.send_to_hop(now, port, hop, len, |frame, src, dst| {
+            Ethernet {
+                dst,
+                src,
+                ethertype: ETHERTYPE_IPV4,
+            }
+            .emit(frame);
+            frame[ETHERNET_BYTES..].copy_from_slice(packet);
+        })
     }
 }
 
