@@ -716,6 +716,71 @@ mod tests {
         assert_eq!(longest_to(neighbour, 1400), (Some(1460), 1500));
     }
 
+    /// Hops, sources and destinations of the packets sent.
+    #[derive(Default)]
+    struct Hops(std::vec::Vec<(Option<Ipv4Address>, Ipv4Address, Ipv4Address)>);
+
+    impl SendIp for Hops {
+        fn send_ip(
+            &mut self,
+            _now: Instant,
+            packet: &[u8],
+            hop: Option<Ipv4Address>,
+        ) -> Result<(), Full> {
+            let at = |at: usize| Ipv4Address::from_octets(*packet[at..].first_chunk().unwrap());
+            self.0.push((hop, at(12), at(16)));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_connection_through_a_neighbour_leaves_by_it_alone_and_else_not_at_all() {
+        let buffers = Box::leak(Box::new(Buffers::new()));
+        let (mut stack, fetches, peers) = Stack::new(buffers, Random::repeatable(4));
+        let (wan, air) = (
+            Ipv4Address::new(203, 0, 113, 2),
+            Ipv4Address::new(10, 77, 0, 1),
+        );
+        let nets = |air: Option<Ipv4Address>| {
+            let air = air.map(|air| Ipv4Cidr::new(air, 16));
+            [None, Some(Ipv4Cidr::new(wan, 26)), air]
+        };
+        stack.set_addresses(&nets(Some(air)));
+        let neighbour = Ipv4Address::new(10, 77, 0, 2);
+        let nat = peers[0].1;
+        stack.set_hop(nat, Some(neighbour));
+        stack.connect(nat, ORIGIN).unwrap();
+        stack.connect(fetches[0], ORIGIN).unwrap();
+        stack.connect(peers[0].0, (neighbour, 4377)).unwrap();
+        let mut way = Hops::default();
+        stack.egress(Instant::ZERO, &mut way);
+        way.0.sort();
+        let expected = [
+            (None, air, neighbour),
+            (None, wan, ORIGIN.0),
+            (Some(neighbour), air, ORIGIN.0),
+        ];
+        assert_eq!(way.0, expected);
+        let port = stack.tcp(nat).local_endpoint().unwrap().port;
+        assert!(stack.has_connection(ORIGIN, (air, port)));
+        assert!(!stack.has_connection(ORIGIN, (wan, port)));
+        // The neighbour is taken from the list, then the air has another address: nothing goes by the own line.
+        let later = |stack: &mut Stack<'static>, seconds| {
+            let mut way = Hops::default();
+            stack.egress(Instant::from_secs(seconds), &mut way);
+            way.0
+                .iter()
+                .filter(|sent| sent.1 == air && sent.2 == ORIGIN.0)
+                .count()
+        };
+        assert_eq!(later(&mut stack, 2), 1);
+        stack.set_hop(nat, None);
+        assert_eq!(later(&mut stack, 5), 0);
+        stack.set_hop(nat, Some(neighbour));
+        stack.set_addresses(&nets(Some(Ipv4Address::new(10, 77, 0, 9))));
+        assert_eq!(later(&mut stack, 10), 0);
+    }
+
     /// Ports and sequence numbers of the SYNs sent.
     #[derive(Default)]
     struct Syns(std::vec::Vec<(u16, u32)>);

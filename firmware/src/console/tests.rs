@@ -270,6 +270,16 @@ fn each_command_answers() {
         ("peer list", "10.77.0.2\n10.77.0.3\n"),
         ("peers --kv", "peer=10.77.0.2\npeer=10.77.0.3\n"),
         ("peer remove 10.77.0.2", "peers=10.77.0.3\n"),
+        ("get borrow.nat", "none\n"),
+        ("peer add 10.77.0.3 nat", "peers=10.77.0.3\n"),
+        ("get borrow.nat", "10.77.0.3\n"),
+        ("peer add 10.77.0.4 nat", "peers=10.77.0.3,10.77.0.4\n"),
+        ("peer add 10.77.0.3 relay", "peers=10.77.0.3,10.77.0.4\n"),
+        ("get borrow.nat", "10.77.0.4\n"),
+        ("peer remove 10.77.0.4", "peers=10.77.0.3\n"),
+        ("get borrow.nat", "none\n"),
+        ("get lend.nat", "off\n"),
+        ("set lend.nat on", "lend.nat=on\n"),
     ] {
         assert_eq!(session.run(command), answer, "{command}");
         assert_eq!(session.action, Action::None);

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 const PLAIN: &str = "download-plain-a";
 const STITCHED: &str = "download-split-a";
 const LENT: &str = "download-split-b";
+const LENT_NAT: &str = "download-split-b-nat";
 const RATIO: &str = "download-split-goodput";
 
 /// Bytes of the file.
@@ -32,7 +33,9 @@ const IDLE: Duration = Duration::from_secs(2);
 
 /// Names of the figures.
 pub fn names() -> Vec<String> {
-    [PLAIN, STITCHED, LENT, RATIO].map(str::to_owned).to_vec()
+    [PLAIN, STITCHED, LENT, RATIO, LENT_NAT]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 /// Measures them.
@@ -121,6 +124,15 @@ impl<'a> Bench<'a> {
             lent.push(run.instructions[1] / run.bytes_peer as f64);
         }
         figures.add(LENT, "insn/byte", Bound::None, &lent);
+        let peer = crate::lab::plan::air_address(1);
+        run::console(self.state, "b", "set lend.nat on")?;
+        run::console(self.state, "a", &format!("set borrow.nat {peer}"))?;
+        let mut lent = Vec::new();
+        for run in &self.downloads("with neighbour by nat", idle)? {
+            ensure!(run.bytes_peer > 0, "the neighbour's line brought nothing");
+            lent.push(run.instructions[1] / run.bytes_peer as f64);
+        }
+        figures.add(LENT_NAT, "insn/byte", Bound::None, &lent);
         let ratios: Vec<f64> = plain
             .iter()
             .zip(&split)

@@ -117,6 +117,30 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "nat: a download comes over both lines, line B's part by router a's own connection",
+        run: |stage| {
+            by_nat(stage, |stage| {
+                let before = nat_bytes(stage)?;
+                let share = stage.shared_download(CURL, NGINX, 8 * MIB, 30)?;
+                let bytes = nat_bytes(stage)? - before;
+                ensure!(bytes > MIB, "{bytes} bytes by nat");
+                Ok(format!("{share} % by line B, {bytes} bytes by nat"))
+            })
+        },
+    },
+    Scenario {
+        name: "nat: the air is cut midway: the download is whole, the next is shared",
+        run: |stage| {
+            by_nat(stage, |stage| {
+                midway(
+                    stage,
+                    |stage| stage.world.link("air", "down"),
+                    |stage| stage.world.link("air", "up"),
+                )
+            })
+        },
+    },
+    Scenario {
         name: "s12: splitting is switched off midway: the download is whole, the next ones plain until it is on",
         run: s12_switched_off,
     },
@@ -263,6 +287,33 @@ fn capture(stage: &mut Stage, whose: Sender) -> Result<String> {
     let share = shared?;
     let segments = flawless(&file, NGINX, whose)?;
     Ok(format!("{share} % by line B, {segments} segments"))
+}
+
+/// What is done while router a borrows line B by NAT.
+fn by_nat(stage: &mut Stage, run: impl FnOnce(&mut Stage) -> Result<String>) -> Result<String> {
+    let peers = stage.world.console("a", "get peers")?;
+    let mut words = peers.split(|c: char| c.is_whitespace() || c == '=');
+    let peer = words
+        .find(|word| word.parse::<Ipv4Addr>().is_ok())
+        .with_context(|| format!("no peer: {peers}"))?
+        .to_owned();
+    stage.set("b", "lend.nat", "on")?;
+    stage.set("a", "borrow.nat", &peer)?;
+    let words = run(stage);
+    stage.set("a", "borrow.nat", "none")?;
+    stage.set("b", "lend.nat", "off")?;
+    words
+}
+
+/// Body bytes that came to router a by NAT.
+fn nat_bytes(stage: &Stage) -> Result<u64> {
+    let answer = stage.world.console("a", "counters peer-nat")?;
+    answer
+        .split_whitespace()
+        .filter_map(|word| word.rsplit('=').next())
+        .filter_map(|word| word.parse().ok())
+        .next_back()
+        .with_context(|| format!("no number in the answer: {answer}"))
 }
 
 fn clients(stage: &mut Stage, origin: &str) -> Result<String> {

@@ -3,7 +3,7 @@
 //! Units: bytes, µs, bit/s; shares in thousandths. Lines lose nothing here, so a figure is exact and repeats.
 
 use firmware::budget::STITCH_BLOCKS;
-use firmware::settings::Probe;
+use firmware::settings::{Path, Probe};
 use smoltcp::wire::Ipv4Address;
 
 use super::client::{Ask, End, FetchPlan, Outcome};
@@ -73,6 +73,8 @@ pub struct Run {
     pub behind: usize,
     /// Splitting, and how; `None`: off.
     pub accel: Option<Probe>,
+    /// How ranges come from the neighbours.
+    pub path: Path,
     /// Size of the object, bytes.
     pub size: u64,
     /// Seeds lines, stacks and routers.
@@ -92,6 +94,7 @@ impl Run {
             lines: lines.to_vec(),
             behind: 0,
             accel,
+            path: Path::Relay,
             size,
             seed: 42,
             start_us: 3_000_000,
@@ -111,6 +114,7 @@ impl Run {
         setup.lines = self.lines.clone();
         setup.clients = vec![Vec::new(); self.lines.len()];
         setup.accel = self.accel.is_some();
+        setup.path = self.path;
         setup.probe = self.accel.unwrap_or(Probe::Reply);
         setup.limit_us = 3_600_000_000;
         let ask = Ask::get(9, self.size, "film.mp4", "");
@@ -130,6 +134,15 @@ impl Run {
             None => Ok((outcome, report)),
         }
     }
+}
+
+/// [`lines`] on whose air so many of a thousand frames are lost, either way.
+pub fn lossy_air(permille: u32) -> Vec<Lines> {
+    let mut lines = lines();
+    for line in &mut lines {
+        line.air.loss_ppm = permille * 1_000;
+    }
+    lines
 }
 
 /// One download by the client behind router `behind`.
@@ -177,10 +190,22 @@ fn time_us(outcome: &Outcome) -> u64 {
 /// # Errors
 /// A text when a download was not whole or broke a rule.
 pub fn measure(lines: &[Lines], probe: Probe, size: u64) -> Result<Figures, String> {
+    measure_by(lines, probe, Path::Relay, size)
+}
+
+/// As [`measure`], by either path.
+///
+/// # Errors
+/// A text when a download was not whole or broke a rule.
+pub fn measure_by(lines: &[Lines], probe: Probe, path: Path, size: u64) -> Result<Figures, String> {
     let trace = TraceTo::default();
     let (a, _) = download(lines, 0, None, size, &trace)?;
     let (b, _) = download(lines, 1, None, size, &trace)?;
-    let (with, report) = download(lines, 0, Some(probe), size, &trace)?;
+    let with = Run {
+        path,
+        ..Run::new(lines, Some(probe), size)
+    };
+    let (with, report) = with.go(&trace)?;
     let mut shares = [0; 2];
     for log in &report.origin.requests {
         shares[usize::from(log.source != super::world::wan_address(0))] += log.body_sent;
@@ -266,10 +291,11 @@ pub fn trace(probe: Probe, size: u64) -> Result<(), String> {
 ///
 /// # Errors
 /// A text when a download was not whole or broke a rule.
-pub fn print_table(probe: Probe) -> Result<(), String> {
+pub fn print_table(probe: Probe, path: Path, air_loss_permille: u32) -> Result<(), String> {
+    let lines = lossy_air(air_loss_permille);
     println!("    KiB   A alone   B alone      with    E     from A     from B  again  disorder");
     for size in SIZES {
-        let figures = measure(&lines(), probe, size)?;
+        let figures = measure_by(&lines, probe, path, size)?;
         println!(
             "{:>7} {:>6} ms {:>6} ms {:>6} ms  {:.3} {:>9} {:>9} {:>6} {:>9}",
             size >> 10,

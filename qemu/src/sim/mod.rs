@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use firmware::budget::Memory;
-use firmware::settings::Probe;
+use firmware::settings::{Path, Probe};
 
 use scenario::Fault;
 use world::{Report, Setup, TraceTo};
@@ -60,6 +60,12 @@ pub struct Args {
     /// How the routers learn what an origin will answer, `reply` or `head`; the seed's choice if absent.
     #[arg(long, value_parser = parse_probe)]
     probe: Option<Probe>,
+    /// How ranges come from the neighbours, `relay` or `nat`; the seed's choice if absent, and `relay` for figures.
+    #[arg(long, value_parser = parse_path)]
+    path: Option<Path>,
+    /// With --efficiency: so many of a thousand frames on the air are lost.
+    #[arg(long, value_name = "PERMILLE", default_value_t = 0)]
+    air_loss: u32,
     /// Runs each seed with splitting off as well, and fails where on is slower than 1.1 times off plus 1 s (U6).
     #[arg(long)]
     compare: bool,
@@ -95,8 +101,16 @@ impl Args {
         Ways {
             plain: self.plain,
             probe: self.probe,
+            path: self.path,
         }
     }
+}
+
+fn parse_path(text: &str) -> Result<Path, String> {
+    Path::ALL
+        .into_iter()
+        .find(|path| path.name() == text)
+        .ok_or_else(|| "write `relay` or `nat`".to_string())
 }
 
 fn parse_probe(text: &str) -> Result<Probe, String> {
@@ -113,6 +127,8 @@ pub struct Ways {
     pub plain: bool,
     /// How they learn what an origin will answer; the seed's choice if absent.
     pub probe: Option<Probe>,
+    /// How ranges come from the neighbours; the seed's choice if absent.
+    pub path: Option<Path>,
 }
 
 impl Ways {
@@ -120,11 +136,13 @@ impl Ways {
     pub const PLAIN: Ways = Ways {
         plain: true,
         probe: None,
+        path: None,
     };
 
     fn apply(self, setup: &mut Setup) {
         setup.accel = !self.plain;
         setup.probe = self.probe.unwrap_or(setup.probe);
+        setup.path = self.path.unwrap_or(setup.path);
     }
 }
 
@@ -170,11 +188,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     if args.efficiency {
         let probe = args.probe.unwrap_or(Probe::Reply);
+        let (path, air_loss) = (args.path.unwrap_or_default(), args.air_loss);
         return std::thread::Builder::new()
             .stack_size(STACK_BYTES)
             .spawn(move || match args.seed {
                 Some(kib) if args.trace => efficiency::trace(probe, kib << 10),
-                Some(_) | None => efficiency::print_table(probe),
+                Some(_) | None => efficiency::print_table(probe, path, air_loss),
             })
             .context("cannot start a thread")?
             .join()

@@ -3,7 +3,7 @@
 //! Each run draws lines, sizes, buffers and the client's ways from its seed, then one fault is put on top. Beside
 //! it, in every second run, all lines lose, reorder and double frames at random.
 
-use firmware::settings::Probe;
+use firmware::settings::{Path, Probe};
 use smoltcp::wire::Ipv4Address;
 
 use super::behaviour::{Behaviour, Rule};
@@ -964,7 +964,8 @@ pub fn faults() -> impl Iterator<Item = &'static Fault> {
 pub fn setup(fault: &Fault, seed: u64) -> Setup {
     let mut rng = Rng::new(seed.wrapping_mul(0x2545_F491_4F6C_DD1D) ^ 0x7a5e);
     let mut setup = Setup::new(seed);
-    // Not drawn: the same seed is the same neighbourhood with either probe.
+    // Not drawn: the same seed is the same neighbourhood with either path, and either probe.
+    setup.path = Path::ALL[(seed.wrapping_mul(0xd1b5_4a32_d192_ed03) >> 63) as usize];
     setup.probe = match seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 63 {
         0 => Probe::Reply,
         _ => Probe::Head,

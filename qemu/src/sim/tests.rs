@@ -12,7 +12,7 @@ use super::origin::{Internet, OriginLog, OriginSetup, earliest};
 use super::scenario;
 use super::world::TraceTo;
 use crate::line::{Pipe, Shape};
-use firmware::settings::Probe;
+use firmware::settings::{Path, Probe};
 
 mod ranges;
 mod rows;
@@ -190,6 +190,7 @@ fn every_fault_is_stood_once_plain_and_once_with_the_neighbour() {
             let with = |probe| Ways {
                 plain: false,
                 probe: Some(probe),
+                path: None,
             };
             for ways in [Ways::PLAIN, with(Probe::Reply), with(Probe::Head)] {
                 let seed = 2_000 + number as u64;
@@ -236,6 +237,7 @@ fn seeds_that_failed_once_fail_no_more() {
             let ways = Ways {
                 plain: false,
                 probe: Some(probe),
+                path: None,
             };
             let wrong =
                 on_large_stack(move || super::run_seed(fault, *seed, ways, &TraceTo::default()).1);
@@ -294,6 +296,7 @@ fn k2_k4_k5_a_response_whose_own_connection_dies_is_rescued_by_a_neighbour_that_
                 let ways = Ways {
                     plain: false,
                     probe: Some(Probe::Reply),
+                    path: None,
                 };
                 let (report, texts) = super::run_seed(fault, seed, ways, &TraceTo::default());
                 let count = report.counters[0].get("exchange.rescued");
@@ -616,6 +619,7 @@ fn u6_k17_o24_downloads_that_were_slower_with_the_neighbour_are_no_more() {
             let with = Ways {
                 plain: false,
                 probe: Some(Probe::Reply),
+                path: None,
             };
             let (report, texts) = super::run_seed(fault, *seed, with, &TraceTo::default());
             let (alone, _) = super::run_seed(fault, *seed, Ways::PLAIN, &TraceTo::default());
@@ -626,4 +630,95 @@ fn u6_k17_o24_downloads_that_were_slower_with_the_neighbour_are_no_more() {
         wrong
     });
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A download with the neighbour by this path over an air that loses so much; the counters of both routers.
+fn by_path(path: Path, air_loss_permille: u32) -> [u64; 3] {
+    on_large_stack(move || {
+        let lines = efficiency::lossy_air(air_loss_permille);
+        let trace = TraceTo::default();
+        let probe = Some(Probe::Reply);
+        let run = efficiency::Run {
+            path,
+            ..efficiency::Run::new(&lines, probe, 4 << 20)
+        };
+        let (_, report) = run.go(&trace).expect("whole");
+        let count =
+            |router: usize, name: &str| report.counters[router].get(name).copied().unwrap_or(0);
+        // A's bytes of its own connection through B, segments B translated, bytes B fetched and passed on.
+        [
+            count(0, "peer-nat.0-bytes"),
+            count(1, "router.lent-in"),
+            count(1, "lender.bytes"),
+        ]
+    })
+}
+
+#[test]
+fn each_path_brings_the_neighbours_part_in_its_own_way() {
+    for loss in [0, 20] {
+        let [by_nat, translated, relayed] = by_path(Path::Nat, loss);
+        assert!(
+            by_nat > 1 << 20 && translated > 700,
+            "{by_nat} {translated}"
+        );
+        assert_eq!(relayed, 0);
+        let [by_nat, translated, relayed] = by_path(Path::Relay, loss);
+        assert!(relayed > 1 << 20, "{relayed}");
+        assert_eq!((by_nat, translated), (0, 0));
+    }
+}
+
+#[test]
+fn a_neighbour_that_does_not_lend_by_nat_is_asked_to_relay_after_the_first_try() {
+    let (whole, by_nat, relayed) = on_large_stack(|| {
+        let mut setup = super::world::Setup::new(7);
+        setup.path = Path::Nat;
+        setup.console = vec!["set lend.nat off".to_string()];
+        let ask = |number| Ask::get(number, 8 << 20, "film.mp4", "");
+        for (number, start_us) in [(1, 3_000_000), (2, 30_000_000)] {
+            let mut plan = FetchPlan::new(ORIGIN, vec![ask(number)]);
+            plan.start_us = start_us;
+            setup.clients[0].push(plan);
+        }
+        let report = super::simulate(&setup, &TraceTo::default());
+        assert!(report.violations.is_empty(), "{:?}", report.violations);
+        let outcomes = report.outcomes[0].iter().flatten();
+        let count =
+            |router: usize, name: &str| report.counters[router].get(name).copied().unwrap_or(0);
+        (
+            outcomes.filter(|outcome| outcome.end == End::Whole).count(),
+            count(0, "peer-nat.0-bytes"),
+            count(1, "lender.bytes"),
+        )
+    });
+    assert_eq!((whole, by_nat), (2, 0));
+    assert!(relayed > 1 << 20, "{relayed}");
+}
+
+#[test]
+fn faults_of_the_neighbours_line_and_the_air_are_stood_by_nat() {
+    for name in [
+        "none",
+        "loss-air",
+        "corrupt",
+        "cut-air",
+        "flap-air",
+        "cut-wan-b",
+        "slow-air",
+        "reset-b",
+        "settings",
+    ] {
+        let fault = scenario::fault(name).expect("in the table");
+        for seed in 5_000..5_004 {
+            let ways = Ways {
+                plain: false,
+                probe: None,
+                path: Some(Path::Nat),
+            };
+            let wrong =
+                on_large_stack(move || super::run_seed(fault, seed, ways, &TraceTo::default()).1);
+            assert!(wrong.is_empty(), "{name} {seed}: {wrong:#?}");
+        }
+    }
 }

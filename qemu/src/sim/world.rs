@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use firmware::budget::{Memory, STITCH_BLOCKS};
 use firmware::port::Port;
-use firmware::settings::Probe;
+use firmware::settings::{Path, Probe};
 use firmware::wire::packet::{Packet, flags};
 use firmware::wire::segment::{self, SegmentHeader};
 use smoltcp::wire::{EthernetAddress, Ipv4Address, Ipv4Cidr};
@@ -148,6 +148,8 @@ pub struct Setup {
     pub accel: bool,
     /// How the routers learn what an origin will answer.
     pub probe: Probe,
+    /// How ranges come from the neighbours; each router lends by NAT if it is that.
+    pub path: Path,
     /// More console lines for each router, typed at the start.
     pub console: Vec<String>,
     /// The origins.
@@ -185,6 +187,7 @@ impl Setup {
             stitch_blocks: STITCH_BLOCKS,
             accel: true,
             probe: Probe::Reply,
+            path: Path::Relay,
             console: Vec::new(),
             origin: OriginSetup::default(),
             acts: Vec::new(),
@@ -446,7 +449,14 @@ impl World<'_> {
             lines.push(format!("set wan.gateway {}", gateway(index)));
         }
         for peer in (0..self.setup.lines.len()).filter(|peer| *peer != index) {
-            lines.push(format!("peer add {}", air_address(peer)));
+            lines.push(format!(
+                "peer add {} {}",
+                air_address(peer),
+                self.setup.path.name()
+            ));
+        }
+        if self.setup.path == Path::Nat {
+            lines.push("set lend.nat on".to_string());
         }
         let accel = if self.setup.accel { "on" } else { "off" };
         lines.push(format!("set accel.enabled {accel}"));

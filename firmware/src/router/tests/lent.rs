@@ -452,3 +452,18 @@ fn a_lent_connections_segments_are_lowered_to_the_line() {
     bench.dropped(Port::Air, ack, Counter::TooLong);
     assert_eq!(bench.out.take(), []);
 }
+
+#[test]
+fn what_comes_by_the_air_from_beyond_it_is_taken_for_a_connection_of_our_own_only() {
+    let mut bench = lender();
+    let stack = &mut bench.router.accelerator.stack;
+    let nets = [(ROUTER, 24), (WAN, 26), (AIR, 24)];
+    stack.set_addresses(&nets.map(|(address, prefix)| Some(Ipv4Cidr::new(address, prefix))));
+    for port in [61_000, 61_001, 4377, 80] {
+        for bits in [flags::SYN | flags::ACK, flags::ACK, flags::SYN, flags::RST] {
+            let frame = from_air((ORIGIN, 80), (AIR, port), bits, 1, 1, b"");
+            bench.dropped(Port::Air, frame, Counter::Source);
+            assert_eq!(bench.out.take(), []);
+        }
+    }
+}

@@ -8,6 +8,7 @@ const MIB: u64 = 1 << 20;
 const REPLY: Ways = Ways {
     plain: false,
     probe: Some(Probe::Reply),
+    path: None,
 };
 
 fn count(report: &Report, name: &str) -> u64 {
