@@ -284,7 +284,7 @@ fn each_command_answers() {
         assert_eq!(session.run(command), answer, "{command}");
         assert_eq!(session.action, Action::None);
     }
-    assert_eq!(session.host.applied, 4);
+    assert_eq!(session.host.applied, 9);
 }
 
 #[test]
