@@ -5,7 +5,7 @@
 //!
 //! Standard output ends with one line, `N passed, M failed`: tests where a stage has tests, else stages.
 
-use crate::{doctor, e2e, image};
+use crate::{doctor, e2e, fuzz, image};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -34,6 +34,8 @@ enum Stage {
     Lints,
     /// Unit, property and model tests on the host.
     Host,
+    /// The fuzz targets: their corpora, and a bounded number of inputs more.
+    Fuzz,
     /// The neighbourhood in virtual time.
     Sim,
     /// The image builds without a warning and suits the CPU.
@@ -67,11 +69,12 @@ impl Outcome {
     }
 }
 
-const STAGES: [Stage; 7] = [
+const STAGES: [Stage; 8] = [
     Stage::Setup,
     Stage::Format,
     Stage::Lints,
     Stage::Host,
+    Stage::Fuzz,
     Stage::Sim,
     Stage::Image,
     Stage::EndToEnd,
@@ -84,6 +87,7 @@ impl Stage {
             Self::Format => "format",
             Self::Lints => "lints",
             Self::Host => "host",
+            Self::Fuzz => "fuzz",
             Self::Sim => "sim",
             Self::Image => "image",
             Self::EndToEnd => "e2e",
@@ -95,7 +99,7 @@ impl Stage {
     const fn limit(self) -> Duration {
         let minutes = match self {
             Self::Format => 1,
-            Self::Sim | Self::Setup | Self::Lints | Self::Image => 8,
+            Self::Sim | Self::Fuzz | Self::Setup | Self::Lints | Self::Image => 8,
             Self::Host | Self::EndToEnd => 20,
         };
         Duration::from_secs(60 * minutes)
@@ -105,7 +109,9 @@ impl Stage {
     const fn has_named_tests(self) -> bool {
         match self {
             Self::Host | Self::EndToEnd => true,
-            Self::Setup | Self::Format | Self::Lints | Self::Sim | Self::Image => false,
+            Self::Setup | Self::Format | Self::Lints | Self::Fuzz | Self::Sim | Self::Image => {
+                false
+            }
         }
     }
 
@@ -129,6 +135,10 @@ impl Stage {
                 self.cargo(&arguments)?.0
             }
             Self::Host => return self.host_tests(filter),
+            Self::Fuzz => {
+                let (passed, failed) = fuzz::check()?;
+                return Ok(Outcome { passed, failed });
+            }
             Self::Sim => {
                 let mut lab = Command::new(std::env::current_exe()?);
                 lab.arg("sim");
