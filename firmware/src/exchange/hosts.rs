@@ -67,14 +67,13 @@ pub(super) struct Key {
 impl Key {
     /// The host `name` at an address and port; case does not matter.
     pub(super) fn new(origin: (Ipv4Address, u16), name: &[u8]) -> Self {
-        let mut lower: Vec<u8, 64> = Vec::new();
-        // Longer names are told apart by their first part and the address.
-        for byte in name.iter().take(lower.capacity()) {
-            let _fits = lower.push(byte.to_ascii_lowercase()).is_ok();
+        let mut lower = Crc32::new();
+        for byte in name {
+            lower.update(&[byte.to_ascii_lowercase()]);
         }
         Self {
             origin,
-            name: Crc32::of(&lower),
+            name: lower.value(),
         }
     }
 }
