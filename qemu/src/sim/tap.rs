@@ -124,10 +124,7 @@ impl Tap {
         if seen.syn && seen.ack.is_none() {
             let flow = self.flows.entry(seen.key).or_default();
             // A SYN in the middle of a connection opens none (RFC 9293 section 3.10.7.4).
-            let is_free = flow.server_first.is_none()
-                || flow.reset
-                || flow.client_reset
-                || flow.fin.is_some();
+            let is_free = flow.server_first.is_none() || flow.reset || flow.client_reset;
             if flow.client_first != Some(seen.seq.wrapping_add(1)) && is_free {
                 self.report.connections += 1;
                 *flow = Flow {
