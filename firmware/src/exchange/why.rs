@@ -128,7 +128,10 @@ impl Why {
 }
 
 /// What the router said of the last request of a connection.
+///
+/// With a tag of its own: in a niche of [`Why`], `None` would not be zero, and every flow's entry would lie in the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, defmt::Format)]
+#[repr(u8)]
 pub enum Verdict {
     /// No request was seen.
     #[default]
