@@ -21,7 +21,7 @@
 //!
 //! Nothing here knows a clock, a register or a random source: time is an argument
 //! ([`smoltcp::time::Instant`], µs), random numbers come from a generator ([`random`]) that the board starts.
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "check")), no_std)]
 #![cfg_attr(not(test), forbid(unsafe_code))]
 #![cfg_attr(test, deny(unsafe_code))]
 

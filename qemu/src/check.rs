@@ -5,7 +5,7 @@
 //!
 //! Standard output ends with one line, `N passed, M failed`: tests where a stage has tests, else stages.
 
-use crate::{doctor, e2e, image};
+use crate::{doctor, e2e, fuzz, image};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -34,6 +34,8 @@ enum Stage {
     Lints,
     /// Unit, property and model tests on the host.
     Host,
+    /// The fuzz targets: their corpora, and a bounded number of inputs more.
+    Fuzz,
     /// The neighbourhood in virtual time.
     Sim,
     /// The image builds without a warning and suits the CPU.
@@ -70,11 +72,12 @@ impl Outcome {
 /// Neighbourhoods that are simulated: some minutes on two cores.
 const SIM_SEEDS: &str = "20000";
 
-const STAGES: [Stage; 7] = [
+const STAGES: [Stage; 8] = [
     Stage::Setup,
     Stage::Format,
     Stage::Lints,
     Stage::Host,
+    Stage::Fuzz,
     Stage::Sim,
     Stage::Image,
     Stage::EndToEnd,
@@ -87,6 +90,7 @@ impl Stage {
             Self::Format => "format",
             Self::Lints => "lints",
             Self::Host => "host",
+            Self::Fuzz => "fuzz",
             Self::Sim => "sim",
             Self::Image => "image",
             Self::EndToEnd => "e2e",
@@ -98,7 +102,7 @@ impl Stage {
     const fn limit(self) -> Duration {
         let minutes = match self {
             Self::Format => 1,
-            Self::Setup | Self::Lints | Self::Image => 8,
+            Self::Setup | Self::Fuzz | Self::Lints | Self::Image => 8,
             Self::Sim | Self::Host | Self::EndToEnd => 20,
         };
         Duration::from_secs(60 * minutes)
@@ -108,7 +112,9 @@ impl Stage {
     const fn has_named_tests(self) -> bool {
         match self {
             Self::Host | Self::EndToEnd => true,
-            Self::Setup | Self::Format | Self::Lints | Self::Sim | Self::Image => false,
+            Self::Setup | Self::Format | Self::Lints | Self::Fuzz | Self::Sim | Self::Image => {
+                false
+            }
         }
     }
 
@@ -132,6 +138,10 @@ impl Stage {
                 self.cargo(&arguments)?.0
             }
             Self::Host => return self.host_tests(filter),
+            Self::Fuzz => {
+                let (passed, failed) = fuzz::check()?;
+                return Ok(Outcome { passed, failed });
+            }
             Self::Sim => {
                 let mut lab = Command::new(std::env::current_exe()?);
                 lab.args(["sim", "--seeds", SIM_SEEDS]);

@@ -227,6 +227,13 @@ const NEEDS: &[Need] = &[
         get: Get::Apt(&["dpkg"]),
     },
     Need {
+        name: "c++",
+        why: "compiles libFuzzer",
+        scope: Scope::Test,
+        probe: || version("c++", &["--version"]),
+        get: Get::Apt(&["g++"]),
+    },
+    Need {
         name: "rustfmt",
         why: "checks the format of the source",
         scope: Scope::Test,

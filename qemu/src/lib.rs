@@ -22,6 +22,9 @@ mod bounds;
 /// All checks that CI runs.
 pub mod check;
 
+/// Fuzz targets under libFuzzer.
+pub mod fuzz;
+
 /// Reads and writes captures.
 pub mod pcap;
 

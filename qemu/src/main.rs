@@ -47,6 +47,12 @@ enum Command {
     Test(lab::check::Args),
     /// Runs the neighbourhood in virtual time on the host.
     Sim(lab::sim::Args),
+    /// Feeds the fuzz targets under libFuzzer, for as long as you like.
+    ///
+    /// Goes on from the committed corpus and from what earlier runs found (target/fuzz/corpus). An input that breaks a
+    /// target is kept in target/fuzz/findings; `--input FILE` runs it again. Columns: coverage is the number of edges
+    /// of the program that were reached, features are edges by how often.
+    Fuzz(lab::fuzz::Args),
     /// Measures what the router costs its processor and what the neighbour is worth.
     Bench(lab::bench::Args),
     #[command(hide = true)]
@@ -71,6 +77,7 @@ fn main() -> ExitCode {
         Command::Reset(args) => commands::reset(args),
         Command::Test(args) => lab::check::run(args),
         Command::Sim(args) => lab::sim::run(args),
+        Command::Fuzz(args) => lab::fuzz::run(args),
         Command::Bench(args) => lab::bench::run(args),
         Command::Daemon(args) => commands::daemon(args),
         Command::Hold(args) => commands::hold(args),

@@ -73,7 +73,7 @@ impl List {
     }
 
     /// Asserts that the links lead from head to tail and back; gives the indices.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "check"))]
     pub(super) fn check(&self, links: &[Links]) -> Vec<u16> {
         let mut found = Vec::new();
         let mut previous = 0;
@@ -126,7 +126,7 @@ impl Chain {
     }
 
     /// The indices from the front on, having asserted that the links lead back, too.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "check"))]
     pub(super) fn check(self, links: &[Links]) -> Vec<u16> {
         let mut found = Vec::new();
         let (mut previous, mut at) = (0, self.0);

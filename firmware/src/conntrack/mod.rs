@@ -53,6 +53,8 @@
 //!
 //! Not done: endpoint-independent filtering, helpers that read payloads (FTP PORT, SIP).
 
+#[cfg(any(test, feature = "check"))]
+mod check;
 mod evict;
 pub mod follow;
 mod key;

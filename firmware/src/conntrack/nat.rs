@@ -336,7 +336,7 @@ impl Mappings {
 
     /// Asserts I1 and I2 for the mappings that `users` lists, one for each entry, and whether it
     /// was opened from outside.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "check"))]
     pub(super) fn check(&self, users: &[(MappingId, bool)]) {
         use std::collections::{HashMap, HashSet};
         let mut count: HashMap<u16, (u16, u16)> = HashMap::new();

@@ -130,7 +130,7 @@ impl Wheel {
         None
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "check"))]
     pub(super) fn check(&self) -> Vec<u16> {
         let mut all = Vec::new();
         for (slot, list) in self.slots.iter().enumerate() {
