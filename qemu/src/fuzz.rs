@@ -53,38 +53,38 @@ struct Target {
 const TARGETS: [Target; 7] = [
     Target {
         name: "http_request",
-        runs: 150_000,
+        runs: 60_000,
         len_max: 1024,
     },
     Target {
         name: "http_reply",
-        runs: 150_000,
+        runs: 60_000,
         len_max: 1024,
     },
     Target {
         name: "content_range",
-        runs: 400_000,
+        runs: 200_000,
         len_max: 96,
     },
     Target {
         name: "peer",
-        runs: 100_000,
+        runs: 60_000,
         len_max: 1024,
     },
     Target {
         name: "conntrack",
-        runs: 4_000,
+        runs: 1_000,
         len_max: 512,
     },
     Target {
         name: "extents",
-        runs: 20_000,
+        runs: 4_000,
         len_max: 512,
     },
     Target {
         name: "sender",
         runs: 20_000,
-        len_max: 768,
+        len_max: 512,
     },
 ];
 

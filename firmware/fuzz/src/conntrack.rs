@@ -26,6 +26,8 @@ use crate::input::Input;
 
 /// Operations of one input, at most: a longer one is only slower.
 const OPERATIONS_MAX: usize = 96;
+/// Floods of one input, at most: each brings up to two thousand flows.
+const FLOODS_MAX: u32 = 2;
 
 /// Runs the target.
 pub fn run(data: &[u8]) {
@@ -35,6 +37,7 @@ pub fn run(data: &[u8]) {
         now: Instant::from_secs(1000),
         pinned: Vec::new(),
         forwards: Vec::new(),
+        floods: 0,
     };
     world
         .table
@@ -46,7 +49,7 @@ pub fn run(data: &[u8]) {
         }
         world.operate(&mut input);
         // A table of thousands is looked through less often.
-        if world.table.len() < 64 || count % 16 == 0 {
+        if world.table.len() < 64 || count % 32 == 0 {
             world.check();
         }
     }
@@ -60,6 +63,7 @@ struct World {
     /// Flows that are in an exchange.
     pinned: Vec<EntryId>,
     forwards: Vec<Forward>,
+    floods: u32,
 }
 
 const fn lan(host: u8) -> Ipv4Address {
@@ -160,7 +164,11 @@ impl World {
                 let table = &self.table;
                 self.pinned.retain(|&id| table.get(id).is_some());
             }
-            _ => self.flood(protocol, input),
+            _ if self.floods < FLOODS_MAX => {
+                self.floods += 1;
+                self.flood(protocol, input);
+            }
+            _ => {}
         }
     }
 
@@ -201,7 +209,11 @@ impl World {
     fn flood(&mut self, protocol: Protocol, input: &mut Input<'_>) {
         let (many, of, answered) = (input.byte(), input.byte(), input.byte());
         let start = u32::from(input.u16());
-        for n in 0..u32::from(many) * 8 {
+        let count = match many {
+            0..224 => u32::from(many % 32),
+            224.. => u32::from(many) * 8,
+        };
+        for n in 0..count {
             let host = if of < 128 { of } else { (n % 250) as u8 };
             let key = FlowKey {
                 client: lan(host),

@@ -1,6 +1,6 @@
 //! Two streams of one pool against byte maps: what is read is what was written first, and nobody has more than he may.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use firmware::budget::{STITCH_BLOCK_BYTES, STITCH_INTERVALS, STITCH_SPAN_BLOCKS};
 use firmware::stitch::{Block, Extents, Loan, Pool, Refused, Written};
@@ -11,11 +11,11 @@ use crate::input::{Input, Numbers};
 const OPERATIONS_MAX: usize = 64;
 const BLOCKS: usize = 24;
 
-/// A stream as a plain list of optional bytes.
+/// A stream as plain runs of bytes.
 struct Model {
     base: u64,
-    /// From `base` on.
-    bytes: Vec<Option<u8>>,
+    /// What is held, by its first position; runs neither overlap nor touch.
+    held: BTreeMap<u64, Vec<u8>>,
     /// Numbers of the blocks that the stream has been given.
     blocks: BTreeSet<u64>,
     guarantee: usize,
@@ -23,23 +23,57 @@ struct Model {
 
 impl Model {
     fn held(&self) -> usize {
-        self.bytes.iter().flatten().count()
+        self.held.values().map(Vec::len).sum()
     }
 
     /// Starts and ends of what is held, by position.
     fn runs(&self) -> Vec<(u64, u64)> {
-        let mut runs: Vec<(u64, u64)> = Vec::new();
-        for (index, byte) in self.bytes.iter().enumerate() {
-            let at = self.base + index as u64;
-            if byte.is_none() {
-                continue;
-            }
-            match runs.last_mut() {
-                Some((_, end)) if *end == at => *end += 1,
-                Some(_) | None => runs.push((at, at + 1)),
-            }
+        let runs = self.held.iter();
+        runs.map(|(&start, bytes)| (start, start + bytes.len() as u64))
+            .collect()
+    }
+
+    fn at(&self, position: u64) -> Option<u8> {
+        let (start, bytes) = self.held.range(..=position).next_back()?;
+        bytes.get((position - start) as usize).copied()
+    }
+
+    /// Takes bytes that lie at or behind the base; those that are held already stay.
+    fn write(&mut self, position: u64, bytes: &[u8]) {
+        let end = position + bytes.len() as u64;
+        let touching: Vec<u64> = self
+            .runs()
+            .into_iter()
+            .filter(|&(from, to)| from <= end && to >= position)
+            .map(|(from, _)| from)
+            .collect();
+        let old: Vec<(u64, Vec<u8>)> = touching
+            .into_iter()
+            .filter_map(|from| Some((from, self.held.remove(&from)?)))
+            .collect();
+        let start = old.iter().map(|run| run.0).min();
+        let start = start.map_or(position, |start| start.min(position));
+        let last = old.iter().map(|(from, run)| from + run.len() as u64).max();
+        let mut all = vec![0; (last.map_or(end, |last| last.max(end)) - start) as usize];
+        all[(position - start) as usize..(end - start) as usize].copy_from_slice(bytes);
+        for (from, run) in old {
+            let place = (from - start) as usize;
+            all[place..place + run.len()].copy_from_slice(&run);
         }
-        runs
+        self.held.insert(start, all);
+    }
+
+    fn release(&mut self, base: u64) {
+        self.base = base;
+        let behind = self.held.split_off(&base);
+        let cut = self.held.pop_last().and_then(|(start, bytes)| {
+            let rest = bytes.get((base - start) as usize..)?;
+            (!rest.is_empty()).then(|| rest.to_vec())
+        });
+        self.held = behind;
+        if let Some(rest) = cut {
+            self.held.insert(base, rest);
+        }
     }
 
     fn owed(&self) -> usize {
@@ -61,7 +95,7 @@ pub fn run(data: &[u8]) {
             };
             let model = Model {
                 base,
-                bytes: Vec::new(),
+                held: BTreeMap::new(),
                 blocks: BTreeSet::new(),
                 guarantee: 0,
             };
@@ -110,7 +144,7 @@ impl World<'_> {
                 _ => {
                     let (extents, model) = &mut self.streams[index];
                     extents.clear(&mut self.pool);
-                    model.bytes.clear();
+                    model.held.clear();
                     model.blocks.clear();
                     model.guarantee = 0;
                 }
@@ -140,7 +174,7 @@ impl World<'_> {
         let position = match kind % 8 {
             0..3 => (model.base + u64::from(at % 32_768)).saturating_sub(1024),
             3 => model.base + u64::from(at % 256),
-            4 => model.base + model.bytes.len() as u64 + u64::from(at % 8),
+            4 => model.runs().last().map_or(model.base, |run| run.1) + u64::from(at % 8),
             5 => (block_of(model.base) + u64::from(at % 16)) * STITCH_BLOCK_BYTES as u64,
             6 => model.base,
             _ => window_end - u64::from(at % 4096),
@@ -181,12 +215,12 @@ impl World<'_> {
                 conflict: false,
             };
             for at in start..end.max(start) {
-                match model.bytes.get((at - model.base) as usize) {
-                    Some(&Some(held)) => {
+                match model.at(at) {
+                    Some(held) => {
                         written.duplicate += 1;
                         written.conflict |= held != bytes[(at - position) as usize];
                     }
-                    Some(None) | None => written.fresh += 1,
+                    None => written.fresh += 1,
                 }
             }
             Ok(written)
@@ -195,15 +229,7 @@ impl World<'_> {
         let found = extents.write(&mut self.pool, position, &bytes);
         assert_eq!(found, expected, "{len} bytes at {position}");
         if found.is_ok() && is_new {
-            let to = (end - model.base) as usize;
-            if model.bytes.len() < to {
-                model.bytes.resize(to, None);
-            }
-            for at in start..end {
-                // What was there first stays.
-                model.bytes[(at - model.base) as usize]
-                    .get_or_insert(bytes[(at - position) as usize]);
-            }
+            model.write(start, &bytes[(start - position) as usize..]);
             model.blocks.extend(block_of(start)..=block_of(end - 1));
         }
         // Lent in two parts at most, and short only at a gap or the second block's end.
@@ -229,8 +255,7 @@ impl World<'_> {
         if by == 0 {
             return;
         }
-        model.bytes.drain(..model.bytes.len().min(by as usize));
-        model.base = base;
+        model.release(base);
         let first_kept = block_of(base) + u64::from(model.held() == 0);
         model.blocks.retain(|&block| block >= first_kept);
     }
@@ -281,11 +306,8 @@ impl World<'_> {
                     extents.read(&self.pool, from, &mut out),
                     (to - from) as usize
                 );
-                let kept = &model.bytes[(from - model.base) as usize..(to - model.base) as usize];
                 assert!(
-                    out.iter()
-                        .zip(kept)
-                        .all(|(&byte, &kept)| Some(byte) == kept),
+                    out[..(to - from) as usize] == model.held[&from],
                     "other bytes than were written first"
                 );
                 gap = to;

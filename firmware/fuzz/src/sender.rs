@@ -3,7 +3,7 @@
 //! Every segment lies in what is available and in a window that was advertised, and a position has one sequence number.
 //! When the line is good at last, all bytes and the FIN arrive, unless the receiver has lied.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use firmware::stitch::{AckInfo, AckOutcome, Kind, Sender, SenderConfig, Transmit};
 use smoltcp::time::{Duration, Instant};
@@ -45,7 +45,7 @@ pub fn run(data: &[u8]) {
         shift,
         sack,
         next: 0,
-        beyond: BTreeSet::new(),
+        beyond: BTreeMap::new(),
         fin_at: None,
         fin_arrived: false,
         line: VecDeque::new(),
@@ -85,8 +85,8 @@ struct World {
     sack: bool,
     /// The receiver's next offset.
     next: u64,
-    /// Offsets of single bytes that came ahead.
-    beyond: BTreeSet<u64>,
+    /// What came ahead: starts and ends; they neither overlap nor touch.
+    beyond: BTreeMap<u64, u64>,
     fin_at: Option<u64>,
     fin_arrived: bool,
     /// Segments under way.
@@ -192,11 +192,7 @@ impl World {
         if segment.kind != Kind::Probe {
             let offset = segment.position - self.first_position;
             let end = offset + u64::from(segment.len);
-            self.beyond
-                .extend(offset.max(self.next)..end.max(self.next));
-            while self.beyond.remove(&self.next) {
-                self.next += 1;
-            }
+            self.take(offset.max(self.next), end);
             if segment.fin {
                 assert!(self.fin_at.is_none_or(|at| at == end), "the FIN moved");
                 self.fin_at = Some(end);
@@ -206,22 +202,34 @@ impl World {
         self.acknowledge();
     }
 
+    /// The receiver takes these offsets.
+    fn take(&mut self, start: u64, end: u64) {
+        if start >= end {
+            return;
+        }
+        let (mut low, mut high) = (start, end);
+        self.beyond.retain(|&from, to| {
+            let joins = from <= end && *to >= start;
+            if joins {
+                low = low.min(from);
+                high = high.max(*to);
+            }
+            !joins
+        });
+        if low == self.next {
+            self.next = high;
+        } else {
+            self.beyond.insert(low, high);
+        }
+    }
+
     fn acknowledge(&mut self) {
         let next = self.next + u64::from(self.fin_arrived);
         self.edge = self.edge.max(next + (u64::from(self.window) << self.shift));
-        let mut blocks: Vec<(u64, u64)> = Vec::new();
-        for &at in &self.beyond {
-            let count = blocks.len();
-            match blocks.last_mut() {
-                Some((_, end)) if *end == at => *end += 1,
-                Some(_) | None if count == 4 => break,
-                Some(_) | None => blocks.push((at, at + 1)),
-            }
-        }
         let seq = |offset: u64| self.first_seq.wrapping_add(offset as u32);
+        let blocks = self.beyond.iter().take(4);
         let sack: Vec<_> = blocks
-            .into_iter()
-            .map(|(start, end)| (seq(start), seq(end)))
+            .map(|(&start, &end)| (seq(start), seq(end)))
             .collect();
         let info = AckInfo {
             seq: 1,
