@@ -73,12 +73,12 @@ const TARGETS: [Target; 7] = [
     },
     Target {
         name: "conntrack",
-        runs: 1_000,
+        runs: 600,
         len_max: 512,
     },
     Target {
         name: "extents",
-        runs: 4_000,
+        runs: 2_500,
         len_max: 512,
     },
     Target {

@@ -10,7 +10,7 @@ use fuzz::{TARGETS, target};
 const FILE_BYTES_MAX: usize = 4096;
 const TARGET_BYTES_MAX: usize = 64 * 1024;
 /// Mutated inputs a target; the long runs are libFuzzer's.
-const MUTATED: usize = 400;
+const MUTATED: usize = 100;
 
 fn directory(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
