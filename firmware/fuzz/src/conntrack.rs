@@ -356,7 +356,7 @@ impl World {
         }
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
         self.table.check();
         assert!(self.table.len() <= FLOWS);
         assert_eq!(
