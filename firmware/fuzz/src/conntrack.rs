@@ -142,7 +142,7 @@ impl World {
             }
             9 => {
                 if let Some(id) = self.pick(input) {
-                    self.pin(id, input.byte() % 2 == 0);
+                    self.pin(id, input.byte().is_multiple_of(2));
                 }
             }
             10 => {
@@ -250,7 +250,7 @@ impl World {
     /// A packet of the flow: numbers around those that fit, or any.
     fn pass(&mut self, id: EntryId, input: &mut Input<'_>) {
         let way = input.byte();
-        let direction = if way % 2 == 0 {
+        let direction = if way.is_multiple_of(2) {
             Direction::Original
         } else {
             Direction::Reply
@@ -446,6 +446,6 @@ fn opening(protocol: Protocol, number: u8) -> Option<Tcp> {
             window: 60_000,
             flags: flags::SYN,
         };
-        Tcp::opened(&syn, &Summary::default(), number % 2 == 0)
+        Tcp::opened(&syn, &Summary::default(), number.is_multiple_of(2))
     })
 }

@@ -10,7 +10,7 @@ use crate::{input::Input, reader};
 /// Runs the target.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
-    if input.byte() % 2 == 0 {
+    if input.byte().is_multiple_of(2) {
         any_value(input.rest());
     } else {
         there_and_back(&mut input);
