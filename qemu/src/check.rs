@@ -102,7 +102,7 @@ impl Stage {
     const fn limit(self) -> Duration {
         let minutes = match self {
             Self::Format => 1,
-            Self::Fuzz | Self::Setup | Self::Lints | Self::Image => 8,
+            Self::Setup | Self::Fuzz | Self::Lints | Self::Image => 8,
             Self::Sim | Self::Host | Self::EndToEnd => 20,
         };
         Duration::from_secs(60 * minutes)
