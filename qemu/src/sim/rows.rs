@@ -543,7 +543,7 @@ pub const FAULTS: &[Fault] = &[
         name: "resets-near",
         note: "T17: resets near the right number and far from it",
         apply: |setup, _| setup.oddity = Some(Oddity::NearResets),
-        allow: Allow::WholeCutOrStall, // the origin\'s stack takes any reset in its window
+        allow: Allow::WholeCutOrStall, // the origin's stack takes any reset in its window
     },
     Fault {
         name: "syns",
