@@ -60,7 +60,7 @@ mod tests {
             }
         }
         let mut found = BTreeSet::new();
-        for package in ["firmware/src", "hal-mips/src", "qemu/src"] {
+        for package in ["firmware/src", "firmware/fuzz", "hal-mips/src", "qemu/src"] {
             read(&image::workspace().join(package), &mut found);
         }
         found

@@ -47,6 +47,8 @@ pub(super) struct Nat {
     is_cut_off: bool,
     /// No connection is tried before.
     not_before: Instant,
+    /// When the connection was wanted last.
+    tried_at: Instant,
     bytes: u64,
 }
 
@@ -61,6 +63,7 @@ impl Nat {
             waiting: Deque::new(),
             is_cut_off: false,
             not_before: Instant::ZERO,
+            tried_at: Instant::ZERO,
             bytes: 0,
         }
     }
@@ -122,6 +125,7 @@ impl Nat {
                 object,
             });
             self.fetch.open(now, stack, remote);
+            self.tried_at = now;
         }
         let range = wanted.range;
         let waiting = Waiting { range, request };
@@ -215,6 +219,10 @@ impl Nat {
             .as_ref()
             .is_some_and(|used| used.exchange == exchange)
         {
+            if self.asked.is_empty() && !self.waiting.is_empty() {
+                // It did not open in the time that the exchange had.
+                self.not_before = self.tried_at + NAT_AGAIN;
+            }
             if self.asks() > 0 {
                 self.abort_asked(stack);
             }

@@ -47,6 +47,8 @@ struct Ask {
     end: u64,
     /// The rest was handed out to another link as well: that one must bring it.
     is_hedged: bool,
+    /// Somebody was asked for it before.
+    is_again: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -170,7 +172,8 @@ impl Plan {
             let mut rests: Vec<Ask, { ASKS_PER_LINK + 1 }> = Vec::new();
             for ask in self.lanes[i].asks.iter_mut() {
                 let is_due = ask.at <= head || silence >= patience * 2 || is_tail;
-                if !ask.is_hedged && ask.at < ask.end && is_due {
+                // What was asked for twice is not asked for a third time but after a failure (FAULTS U4).
+                if !ask.is_hedged && !ask.is_again && ask.at < ask.end && is_due {
                     // As many places as asks.
                     let _fits = rests.push(*ask).is_ok();
                     ask.is_hedged = true;
@@ -275,6 +278,7 @@ impl Plan {
             at: start,
             end,
             is_hedged: false,
+            is_again: false,
         });
     }
 
@@ -328,6 +332,7 @@ impl Plan {
             false => wanted.min(share.max(RANGE_BYTES_MIN)),
         };
 
+        let is_again = !self.returned.is_empty();
         let span = match self.returned.first().copied() {
             Some(span) => Span {
                 start: span.start,
@@ -374,6 +379,7 @@ impl Plan {
                 at: span.start,
                 end: span.end,
                 is_hedged: false,
+                is_again,
             })
             .is_err()
         {

@@ -1058,7 +1058,7 @@ pub fn judge(fault: &Fault, setup: &Setup, report: &Report) -> Vec<String> {
     }
     wrong.extend(origin_rules(fault, report));
     wrong.extend(rows::hosts(setup, report));
-    wrong.extend(rows::poisoned(report));
+    wrong.extend(rows::poisoned(setup, report));
     wrong.extend(rows::checked(fault, report));
     if matches!(fault.allow, Allow::Plain | Allow::PlainOrCut) {
         wrong.extend(rows::split_all_the_same(setup, report));

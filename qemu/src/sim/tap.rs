@@ -24,6 +24,9 @@ struct Key {
     server: (Ipv4Address, u16),
 }
 
+/// The least MSS that smoltcp, as the origin, goes by.
+const MSS_LEAST: usize = 48;
+
 #[derive(Debug, Default)]
 struct Flow {
     client_first: Option<u32>,
@@ -231,7 +234,9 @@ impl Tap {
         }
         if seen.rst {
             self.report.resets += 1;
-            flow.reset = true;
+            // Only the number that the client expects resets it (RFC 5961 section 3.2).
+            let at = flow.server_first.map(|first| seen.seq.wrapping_sub(first));
+            flow.reset |= at.is_none_or(|at| !before(at, flow.acked));
             return wrong;
         }
         if seen.syn {
@@ -274,7 +279,8 @@ impl Tap {
             // A keep-alive stands one below the stream: its number wraps, and it has nothing to compare.
             return wrong;
         }
-        if payload.len() > flow.client_mss {
+        // Below 48 bytes an origin sends what its own stack takes for the least.
+        if payload.len() > flow.client_mss.max(MSS_LEAST) {
             wrong.push(format!(
                 "{} bytes, the client's MSS is {}",
                 payload.len(),

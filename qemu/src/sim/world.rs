@@ -210,7 +210,7 @@ impl Setup {
     }
 
     /// Some line is, now or later, so.
-    fn any_line(&self, is_so: impl Fn(&Shape) -> bool) -> bool {
+    pub(super) fn any_line(&self, is_so: impl Fn(&Shape) -> bool) -> bool {
         let acts = self.acts.iter().filter_map(|(_, act)| match act {
             Act::Line(_, _, shape) => Some(*shape),
             Act::Reset(_) | Act::Console(..) | Act::Freeze(..) => None,

@@ -4,7 +4,7 @@ use super::*;
 use crate::console::{Host, Table};
 use crate::exchange::{Counter as Seen, Said, Verdict as Word};
 
-const GET: &[u8] = b"GET /film.mp4 HTTP/1.1\r\nHost: o.example\r\nRange: bytes=0-9\r\n\r\n";
+const GET: &[u8] = b"GET /film.mp4 HTTP/1.1\r\nHost: o.example\r\nRange: bytes=0-9,20-29\r\n\r\n";
 const HEAD: &[u8] = b"HEAD /film.mp4 HTTP/1.1\r\nHost: o.example\r\n\r\n";
 const REPLY: &[u8] = b"HTTP/1.1 206 Part\r\nContent-Length: 10\r\n\r\n0123456789";
 const DATA: u8 = flags::ACK | flags::PSH;

@@ -136,9 +136,9 @@ fn q1_a_clients_own_range_stands_all_faults_and_the_neighbour_takes_part() {
         assert!(brought > 0, "{name}");
     }
     for name in ["own-range-ignored", "own-range-ignored-b"] {
-        let (wrong, _, brought) = many(name, 1..13);
+        // That nothing of a whole reply is joined is checked in each run, byte by byte.
+        let (wrong, _, _) = many(name, 1..13);
         assert!(wrong.is_empty(), "{name}: {wrong:#?}");
-        assert_eq!(brought, 0, "{name}: a whole is no part");
     }
 }
 
