@@ -435,7 +435,9 @@ impl<'m> Exchanges<'m> {
                 self.slots[id.index()].on_link_failed(now, link, &mut self.counts);
             }
             peer::Event::Refused(id, reason) => {
-                if reason == Refusal::Closed && self.closes_each(now, id, link) {
+                // Bytes behind a range (FAULTS O26) end its connection as a close does.
+                let is_end = matches!(reason, Refusal::Closed | Refusal::Malformed);
+                if is_end && self.closes_each(now, id, link) {
                     return;
                 }
                 match reason {
@@ -664,6 +666,7 @@ impl<'m> Exchanges<'m> {
             let Some(event) = fetch.pump(now, shared.stack, object.as_ref(), &mut body) else {
                 return;
             };
+            let state = slot.state;
             match event {
                 fetch::Event::Probe(head) => self.on_probe(now, id, &head, accel, shared, way),
                 fetch::Event::Begun(granted) => {
@@ -694,8 +697,8 @@ impl<'m> Exchanges<'m> {
                         slot.plan.on_failed(LinkId::UPLINK);
                     }
                 }
-                fetch::Event::Lost(Failure::EarlyEnd)
-                    if matches!(slot.state, State::Racing | State::Stitching)
+                fetch::Event::Lost(Failure::EarlyEnd | Failure::Grammar | Failure::Unasked)
+                    if matches!(state, State::Racing | State::Stitching)
                         && self.closes_each(now, id, LinkId::UPLINK) => {}
                 fetch::Event::Lost(failure) => match self.note_failure(now, id, failure) {
                     State::Free | State::Listening | State::Leaving => {}

@@ -662,7 +662,7 @@ pub const FAULTS: &[Fault] = &[
             let index = rng.below(2) as usize;
             if rng.below(2) == 0 {
                 let lines = &mut setup.lines[1];
-                lines.wan_down.rate_bit_s = lines.wan_down.rate_bit_s / 100;
+                lines.wan_down.rate_bit_s /= 100;
                 return;
             }
             let drawn = setup.lines[index].wan_down;
@@ -847,12 +847,12 @@ pub fn split_all_the_same(setup: &Setup, report: &Report) -> Vec<String> {
 /// U7: the same download without the fault, right after, is whole.
 pub fn poisoned(setup: &Setup, report: &Report) -> Vec<String> {
     // On lines that lose frames smoltcp as the origin waits up to a minute for each loss: the run may end before it.
-    let is_lossy = setup.any_line(|shape| shape.loss_ppm > 0 || shape.corrupt_ppm > 0);
+    let is_lossy = setup.any_line(|shape| shape.loss_ppm > 0 || shape.corrupt_ppm > 0)
+        || report.lines[0].iter().any(|line| line.dropped_full > 0);
     let may_wait = |end: &End| is_lossy && *end == End::Open;
     let again = report.again.as_ref();
-    let bad = again.filter(|again| {
-        (again.end != End::Whole && !may_wait(&again.end)) || again.status != 200
-    });
+    let bad = again
+        .filter(|again| (again.end != End::Whole && !may_wait(&again.end)) || again.status != 200);
     let texts = bad.map(|again| {
         format!(
             "after the fault: {:?}, status {}, {} bytes",

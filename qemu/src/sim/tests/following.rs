@@ -216,7 +216,8 @@ fn bytes_and_time_saved_are_counted_for_the_client_and_the_neighbour() {
     let really_ms = took_ms(&alone) - took_ms(&report);
     let numbers = |begins: &str| -> Vec<u64> {
         let lines = report.consoles[0].lines();
-        let line = lines.filter_map(|line| line.split_once(begins)).last();
+        let mut found = lines.filter_map(|line| line.split_once(begins));
+        let line = found.next_back();
         let words = line.map_or("", |(_, rest)| rest).split_whitespace();
         words
             .skip(1)
