@@ -33,7 +33,7 @@ use crate::budget::{
     HANDSHAKE_WINDOW_MAX, LINK_STALL, LISTEN_TIMEOUT, PORT_FULL_WAIT, RACE_CUT_BYTES_MAX,
     RACE_GUARD_BYTES_MIN, RACE_IDLE_TIMEOUT, RACE_OWN_ROUND_TRIPS, RACE_PART_BYTES_MIN,
     RACE_PEER_ROUND_TRIPS, RACE_PROOF_BYTES, RACE_RAISE_BYTES, RACE_RAISES_MAX, RACE_RATE_ASSUMED,
-    RACE_RTT_US_MAX, STITCH_BLOCK_BYTES, WINDOW_BLOCKS,
+    RACE_RTT_US_MAX, RATE_RATIO_MAX, STITCH_BLOCK_BYTES, WINDOW_BLOCKS,
 };
 use crate::links::{LINKS_MAX, LinkId};
 use crate::stitch::extents::Pool;
@@ -247,7 +247,11 @@ impl Exchange {
             edge: u64::from(self.flow.edge),
             len: self.stream_len,
             own,
-            peers: if known == 0 { own * peers_up } else { known },
+            // A neighbour that was slow then is tried all the same, or it would be so for good.
+            peers: match known {
+                0 => own * peers_up,
+                _ => known.max(own / (RATE_RATIO_MAX / 2)),
+            },
             rtt_us: rtt_us.clamp(1, RACE_RTT_US_MAX),
             window: (self.window_blocks * STITCH_BLOCK_BYTES) as u64,
         };
