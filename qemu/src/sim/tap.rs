@@ -27,8 +27,13 @@ struct Key {
 /// The least MSS that smoltcp, as the origin, goes by.
 const MSS_LEAST: usize = 48;
 
+/// A connection whose client was silent for so long is no router's any more, µs: RFC 5382 REQ-5 has 2 h 4 min.
+const FORGOTTEN_US: u64 = 124 * 60 * 1_000_000;
+
 #[derive(Debug, Default)]
 struct Flow {
+    /// When the client was heard last.
+    seen_us: u64,
     client_first: Option<u32>,
     client_sent: u32,
     client_scale: Option<u8>,
@@ -120,7 +125,7 @@ impl Tap {
     }
 
     /// A frame from the client, as the router receives it.
-    pub fn on_client_frame(&mut self, frame: &[u8]) {
+    pub fn on_client_frame(&mut self, now_us: u64, frame: &[u8]) {
         let Some(Ok(seen)) = read(frame, true) else {
             return;
         };
@@ -128,10 +133,14 @@ impl Tap {
             let flow = self.flows.entry(seen.key).or_default();
             // A SYN in the middle of a connection opens none (RFC 9293 section 3.10.7.4).
             let is_free = flow.server_first.is_none() || flow.reset || flow.client_reset;
-            if flow.client_first != Some(seen.seq.wrapping_add(1)) && is_free {
+            let is_forgotten = now_us >= flow.seen_us + FORGOTTEN_US;
+            let is_other = flow.client_first != Some(seen.seq.wrapping_add(1));
+            flow.seen_us = now_us;
+            if (is_other && is_free) || is_forgotten {
                 self.report.connections += 1;
                 *flow = Flow {
                     client_first: Some(seen.seq.wrapping_add(1)),
+                    seen_us: now_us,
                     client_scale: seen.scale,
                     client_sack: seen.sack_permitted,
                     client_mss: seen.mss,
@@ -143,6 +152,7 @@ impl Tap {
         let Some(flow) = self.flows.get_mut(&seen.key) else {
             return;
         };
+        flow.seen_us = now_us;
         let Some(client_first) = flow.client_first else {
             return;
         };

@@ -642,7 +642,7 @@ impl World<'_> {
         }
         match wire {
             Wire::LanUp => {
-                self.taps[index].on_client_frame(&frame);
+                self.taps[index].on_client_frame(self.now_us, &frame);
                 self.deliver(index, Port::Lan, frame);
             }
             Wire::WanDown => self.deliver(index, Port::Wan, frame),
